@@ -1,6 +1,6 @@
 module github.com/smtpwall/smtpwall
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/caddyserver/certmagic v0.25.6 // indirect
