@@ -1,0 +1,246 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// DefaultPath is where the packaged service keeps its configuration.
+const DefaultPath = "/etc/smtpwall/smtpwall.toml"
+
+// Config is a complete and valid configuration: each field has its default where the file says nothing.
+// Treat it as a constant; a reload makes a new one.
+type Config struct {
+	Mode         Mode
+	Host         Host
+	Relays       []Relay // in the order of the file
+	Delivery     Delivery
+	Listen       Listen
+	Firewall     Firewall
+	Certificates Certificates
+	Accounts     []Account
+	Policy       Policy
+	Session      Session
+	Audit        Audit
+	Log          Log
+}
+
+// Mode says whether the firewall acts or only reports.
+type Mode string
+
+// The two modes of a running host.
+const (
+	Observe Mode = "observe" // report what enforce would do; block nothing
+	Enforce Mode = "enforce"
+)
+
+// Host is how this machine presents itself.
+type Host struct {
+	// Name goes into EHLO, replies and certificates; "" stands for the machine's own fully qualified name.
+	Name string
+}
+
+// Relay is one approved upstream server.
+type Relay struct {
+	Name        string // the table's name
+	Host        string // a host name, or an IP address without brackets
+	Port        uint16 // 0: see Endpoints
+	TLS         TLS    // TLSByPort only if Port is 0
+	Username    string // "": no AUTH
+	Password    Secret
+	Auth        Auth
+	CAFile      string // PEM, instead of the system's roots; "" uses those
+	Pins        []Pin  // one of them must match, on top of the chain check; none: no pinning
+	Connections int    // at most so many at one time
+}
+
+// TLS is how a relay connection gets its TLS.
+type TLS string
+
+// Ways to TLS. TLSNone is valid for a loopback host alone.
+const (
+	TLSByPort   TLS = "" // implicit on 465, STARTTLS on every other port
+	TLSStartTLS TLS = "starttls"
+	TLSImplicit TLS = "implicit" // RFC 8314 section 3
+	TLSNone     TLS = "none"
+)
+
+// Pin is the SHA-256 digest of a certificate's SubjectPublicKeyInfo, as in RFC 7469 section 2.4.
+type Pin [32]byte
+
+// Auth is the SASL mechanism for a relay.
+type Auth string
+
+// Mechanisms; AuthAuto takes the strongest one that the relay offers.
+const (
+	AuthAuto        Auth = "auto"
+	AuthPlain       Auth = "plain"         // RFC 4616
+	AuthLogin       Auth = "login"         // draft-murchison-sasl-login
+	AuthCRAMMD5     Auth = "cram-md5"      // RFC 2195
+	AuthSCRAMSHA256 Auth = "scram-sha-256" // RFC 7677
+)
+
+// Delivery says when and to whom messages are handed on.
+type Delivery struct {
+	Mode     DeliveryMode
+	Relays   []string // names, in the order to try; all relays in the file's order where the file names none
+	Spool    string   // directory of messages that we have custody of
+	SpoolMax int64    // bytes; when the spool holds so much, messages for it are refused with 452
+}
+
+// DeliveryMode says who has custody of a message first.
+type DeliveryMode string
+
+// DeliveryProxy makes the relay's reply the client's reply.
+const DeliveryProxy DeliveryMode = "proxy"
+
+// Listen says where clients reach the proxy. No address appears twice.
+type Listen struct {
+	Submission     []netip.AddrPort // STARTTLS, RFC 6409
+	Submissions    []netip.AddrPort // implicit TLS, RFC 8314
+	Alternate      []netip.AddrPort // STARTTLS on the unregistered third port
+	Socket         string           // Unix stream socket; "" for none
+	AuthWithoutTLS bool             // offer AUTH before TLS too
+}
+
+// Firewall says what becomes of connections that processes dial themselves.
+type Firewall struct {
+	Port25          Port25
+	SubmissionPorts SubmissionPorts
+	AnyPort         AnyPort
+}
+
+// Port25 is the treatment of port 25 on remote hosts.
+type Port25 string
+
+// Port25Reject answers with a TCP reset at once.
+const Port25Reject Port25 = "reject"
+
+// SubmissionPorts is the treatment of 465, 587 and 2525 on remote hosts.
+type SubmissionPorts string
+
+// Treatments of the submission ports.
+const (
+	SubmissionRedirect SubmissionPorts = "redirect" // to our listener of the same role
+	SubmissionReject   SubmissionPorts = "reject"   // TCP reset
+)
+
+// AnyPort is the treatment of SMTP on other ports.
+type AnyPort string
+
+// AnyPortOff leaves other ports alone.
+const AnyPortOff AnyPort = "off"
+
+// Certificates says where the listeners' certificates come from.
+type Certificates struct {
+	Source      CertificateSource
+	Certificate string // PEM chain; set with SourceFiles alone
+	Key         string // PEM key; set with SourceFiles alone
+}
+
+// CertificateSource names who issues the certificates.
+type CertificateSource string
+
+// Sources of certificates.
+const (
+	SourceLocal CertificateSource = "local" // our own local CA
+	SourceFiles CertificateSource = "files" // files that somebody else renews
+)
+
+// Account is a credential for peers that the kernel cannot vouch for. At least one of Password and SCRAM is set.
+type Account struct {
+	Name     string
+	Password string // "$argon2id$…" or "$2b$…"
+	SCRAM    string // "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", RFC 5803 section 3
+}
+
+// Policy decides who may send what. The first rule that matches decides.
+type Policy struct {
+	Default Result // for an identity that no rule matches; unknown identities are always denied
+	Rules   []Rule
+}
+
+// Result is what a decision comes to.
+type Result string
+
+// Results.
+const (
+	Allow Result = "allow"
+	Deny  Result = "deny"
+)
+
+// Rule is one line of the policy. Patterns have "*" for any run of characters and "?" for one.
+type Rule struct {
+	Name       string
+	Match      Match
+	Senders    []string // patterns for the reverse-path; empty: any
+	HeaderFrom HeaderFrom
+	Recipients []string // patterns for the recipients; empty: any
+	Decision   Result
+	Relay      string // a relay's name; "": the order of Delivery.Relays
+}
+
+// Match selects identities. An empty list asks nothing; what is asked must all hold, and one pattern of a list is enough.
+type Match struct {
+	User     []string // patterns
+	UID      []UIDRange
+	Group    []string // patterns
+	Unit     []string // patterns
+	Account  []string // patterns
+	Listener []ListenerRole
+}
+
+// UIDRange is an inclusive range of user ids; a single one has First == Last.
+type UIDRange struct{ First, Last uint32 }
+
+// ListenerRole names how a session reached us.
+type ListenerRole string
+
+// Roles. A redirected connection has RoleIntercepted, whichever listener took it.
+const (
+	RoleSubmission  ListenerRole = "submission"
+	RoleSubmissions ListenerRole = "submissions"
+	RoleAlternate   ListenerRole = "alternate"
+	RoleIntercepted ListenerRole = "intercepted"
+	RoleSocket      ListenerRole = "socket"
+)
+
+// HeaderFrom says what the From header field must agree with.
+type HeaderFrom string
+
+// Checks of the From header field.
+const (
+	HeaderFromSenders HeaderFrom = "senders" // each address in it must match Rule.Senders
+	HeaderFromAny     HeaderFrom = "any"
+)
+
+// Session bounds what one session, and all of them, may cost.
+type Session struct {
+	MaxMessage         int64 // bytes of one message, announced by SIZE (RFC 1870)
+	MaxRecipients      int   // of one transaction; RFC 5321 section 4.5.3.1.8 asks for 100 at least
+	MaxSessions        int   // at one time
+	MaxSessionsPerPeer int   // at one time from one uid, or from one address where the uid is unknown
+	IdleTimeout        time.Duration
+	DataTimeout        time.Duration // for the whole of one message
+}
+
+// Audit says where the event log is kept.
+type Audit struct {
+	Directory string
+}
+
+// Log is about the program log, not the audit.
+type Log struct {
+	Level Level
+}
+
+// Level is the least severe level that the program log keeps.
+type Level string
+
+// Levels, with zap's names.
+const (
+	LevelDebug Level = "debug"
+	LevelInfo  Level = "info"
+	LevelWarn  Level = "warn"
+	LevelError Level = "error"
+)

@@ -1,0 +1,52 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Default returns the configuration of an empty file: observe mode, loopback listeners, no relay, and a policy that lets
+// every proven local identity and every account send.
+func Default() *Config {
+	return &Config{
+		Mode:     Observe,
+		Delivery: Delivery{Mode: DeliveryProxy, Spool: "/var/lib/smtpwall/spool", SpoolMax: 1 << 30},
+		Listen: Listen{
+			Submission:  loopback(587),
+			Submissions: loopback(465),
+			Alternate:   loopback(2525),
+			Socket:      "/run/smtpwall/submit.sock",
+		},
+		Firewall:     Firewall{Port25: Port25Reject, SubmissionPorts: SubmissionRedirect, AnyPort: AnyPortOff},
+		Certificates: Certificates{Source: SourceLocal},
+		Policy:       Policy{Default: Deny},
+		Session: Session{
+			MaxMessage:         50 << 20,
+			MaxRecipients:      1000,
+			MaxSessions:        2000,
+			MaxSessionsPerPeer: 500,
+			IdleTimeout:        5 * time.Minute, // RFC 5321 section 4.5.3.2.7
+			DataTimeout:        10 * time.Minute,
+		},
+		Audit: Audit{Directory: "/var/log/smtpwall"},
+		Log:   Log{Level: LevelInfo},
+	}
+}
+
+// loopback returns both loopback addresses with port: IPv4 and IPv6 always behave alike.
+func loopback(port uint16) []netip.AddrPort {
+	return []netip.AddrPort{
+		netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port),
+		netip.AddrPortFrom(netip.IPv6Loopback(), port),
+	}
+}
+
+// defaultRelay returns a relay table that says nothing but its name.
+func defaultRelay(name string) Relay {
+	return Relay{Name: name, Auth: AuthAuto, Connections: 50}
+}
+
+// defaultRule returns a rule that says nothing.
+func defaultRule() Rule {
+	return Rule{HeaderFrom: HeaderFromSenders}
+}
