@@ -9,7 +9,8 @@
 // belong to a less trusted user, so links and special files are refused.
 //
 // A Log may be used by many goroutines: an event is encoded and written under
-// one lock, in one write(2). An Event is a plain value and not shared. Read is
+// one lock, in one write(2). A file has one Log: the proxy and the guard each
+// write their own. An Event is a plain value and not shared. Read is
 // used by one goroutine at a time and needs no lock from the writer.
 //
 // JSON is RFC 8259, one text a line; times are RFC 3339 with milliseconds, in
