@@ -1,0 +1,72 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/smtpwall/smtpwall/proxy/smtp"
+)
+
+// Error is a relay that could not be used: it was not reached, not verified,
+// refused us, or went away. It is never about one message: that is a Reply.
+type Error struct {
+	Relay string // its name
+	Step  Step
+	// Unknown says that the end of data was sent and its reply never came, so
+	// that the relay may have the message (RFC 5321 section 4.5.3.2.6, RFC 1047).
+	Unknown bool
+	Cause   error
+}
+
+// Step is where in a connection's life something failed.
+type Step string
+
+// The steps, as they stand in logs and events.
+const (
+	StepResolve  Step = "resolving the relay's name"
+	StepConnect  Step = "connecting to the relay"
+	StepGreeting Step = "reading the relay's greeting"
+	StepHello    Step = "greeting the relay"
+	StepTLS      Step = "starting TLS with the relay"
+	StepAuth     Step = "logging in to the relay"
+	StepWait     Step = "waiting for a free connection to the relay"
+	StepEnvelope Step = "handing the envelope to the relay"
+	StepData     Step = "sending data to the relay"
+	StepDataEnd  Step = "waiting for the relay's reply to the end of data"
+)
+
+func (e *Error) Error() string { return fmt.Sprintf("%s %q: %v", e.Step, e.Relay, e.Cause) }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// ClientReply is what the client is told: always transient, since another time
+// or another administrator may change it, and never with an inner host, an
+// address or the relay's words to us about our own login.
+func (e *Error) ClientReply() smtp.Reply {
+	switch e.Step {
+	case StepTLS:
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 7, 5}, "the relay's TLS could not be verified; the administrator of this host can see why")
+	case StepAuth, StepHello:
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 3, 5}, "the relay does not accept this host now; the administrator of this host can see why")
+	case StepWait:
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 4, 5}, "all connections to the relay are busy, try again soon")
+	case StepEnvelope, StepData, StepDataEnd:
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 4, 2}, "the connection to the relay was lost, try again")
+	}
+	return smtp.NewReply(451, smtp.EnhancedCode{4, 4, 1}, "the relay cannot be reached, try again later")
+}
+
+// refusal is a reply that ended an attempt, as the cause of an Error.
+type refusal struct{ reply smtp.Reply }
+
+func (r *refusal) Error() string { return fmt.Sprintf("relay replied %.200q", r.reply.String()) }
+
+var (
+	errNoSTARTTLS  = errors.New("the relay does not offer STARTTLS")
+	errNoAuth      = errors.New("the relay offers no AUTH mechanism that we may use")
+	errPin         = errors.New("no public key of the relay's chain is pinned")
+	errEarly       = errors.New("the relay sent something before the TLS handshake")
+	errClosed      = errors.New("the relay closed the connection")
+	errNoEndpoints = errors.New("the relay's name has no address")
+)

@@ -1,0 +1,180 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/proxy/smtp"
+)
+
+// Pool keeps connections to one relay and lends them, one transaction each.
+type Pool struct {
+	options      Options
+	tlsConfig    *tls.Config
+	capabilities atomic.Pointer[Capabilities] // of the last connection
+	slots        chan struct{}                // one is held by each lent connection
+
+	mu      sync.Mutex
+	idle    []*conn // the last one was used last
+	retired bool
+	reaper  *time.Timer // nil while nothing is idle
+}
+
+// New makes a pool. It opens no connection.
+func New(options Options) *Pool {
+	options = options.withDefaults()
+	return &Pool{
+		options:   options,
+		tlsConfig: newTLSConfig(options),
+		slots:     make(chan struct{}, options.Connections),
+	}
+}
+
+// Name is the relay's name in the configuration.
+func (p *Pool) Name() string { return p.options.Name }
+
+// Capabilities are those of the relay as last seen; false before the first
+// connection.
+func (p *Pool) Capabilities() (Capabilities, bool) {
+	if caps := p.capabilities.Load(); caps != nil {
+		return *caps, true
+	}
+	return Capabilities{}, false
+}
+
+// Probe opens one connection, so that the relay's capabilities are known and
+// its faults are seen before the first message, and keeps it. The error is an *Error.
+func (p *Pool) Probe(ctx context.Context) error {
+	c, err := p.lend(ctx, false)
+	if err != nil {
+		return err
+	}
+	p.giveBack(c)
+	return nil
+}
+
+// lend gives an idle connection, or a new one. fresh asks for a new one.
+func (p *Pool) lend(ctx context.Context, fresh bool) (*conn, error) {
+	select {
+	case p.slots <- struct{}{}:
+	default:
+		select {
+		case p.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, p.fail(StepWait, ctx.Err())
+		}
+	}
+	if !fresh {
+		if c := p.takeIdle(); c != nil {
+			return c, nil
+		}
+	}
+	c, err := p.dial(ctx)
+	if err != nil {
+		<-p.slots
+		return nil, err
+	}
+	return c, nil
+}
+
+func (p *Pool) takeIdle() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	c := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return c
+}
+
+// giveBack keeps a healthy connection for the next transaction.
+func (p *Pool) giveBack(c *conn) {
+	defer func() { <-p.slots }()
+	p.mu.Lock()
+	if p.retired || p.options.MaxTransactions > 0 && c.uses >= p.options.MaxTransactions {
+		p.mu.Unlock()
+		c.quit()
+		return
+	}
+	c.idleSince = time.Now()
+	p.idle = append(p.idle, c)
+	if p.reaper == nil {
+		p.reaper = time.AfterFunc(p.options.IdleTimeout, p.reap)
+	}
+	p.mu.Unlock()
+}
+
+// discard closes a connection whose state is not known.
+func (p *Pool) discard(c *conn) {
+	_ = c.Close()
+	<-p.slots
+}
+
+// reap closes what was idle for too long. It runs on its own timer, which
+// exists only while something is idle.
+func (p *Pool) reap() {
+	p.mu.Lock()
+	old := time.Now().Add(-p.options.IdleTimeout)
+	n := 0
+	for n < len(p.idle) && !p.idle[n].idleSince.After(old) {
+		n++
+	}
+	expired := append([]*conn(nil), p.idle[:n]...)
+	p.idle = append(p.idle[:0], p.idle[n:]...)
+	p.reaper = nil
+	if len(p.idle) > 0 && !p.retired {
+		p.reaper = time.AfterFunc(time.Until(p.idle[0].idleSince.Add(p.options.IdleTimeout)), p.reap)
+	}
+	p.mu.Unlock()
+	for _, c := range expired {
+		c.quit()
+	}
+}
+
+// Retire closes idle connections now and lent ones when they come back. The
+// pool still serves transactions of sessions that began with it.
+func (p *Pool) Retire() {
+	p.mu.Lock()
+	p.retired = true
+	idle := p.idle
+	p.idle = nil
+	if p.reaper != nil {
+		p.reaper.Stop()
+		p.reaper = nil
+	}
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.quit()
+	}
+}
+
+// fail makes the pool's error and logs it, once, here.
+func (p *Pool) fail(step Step, cause error) *Error {
+	failure := &Error{Relay: p.options.Name, Step: step, Cause: cause}
+	var r *refusal
+	if errors.As(cause, &r) && r.reply.Code == 421 {
+		p.options.Logger.Info("relay turned us away", zap.String("step", string(step)), zap.Error(cause))
+		return failure
+	}
+	p.options.Logger.Warn("relay could not be used", zap.String("step", string(step)), zap.Error(cause))
+	return failure
+}
+
+// Begin lends a connection and queues MAIL, which goes out with the first
+// recipients. The error is an *Error.
+func (p *Pool) Begin(ctx context.Context, reversePath string, params smtp.MailParams) (*Transaction, error) {
+	c, err := p.lend(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	return newTransaction(p, c, reversePath, params), nil
+}
