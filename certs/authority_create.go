@@ -1,0 +1,125 @@
+package certs
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// unfinishedPrefix names a CA that is being made. One that was killed leaves it behind; it is swept once a CA stands.
+const unfinishedPrefix = authorityDirectory + ".new-"
+
+// createAuthority makes a new CA. Key and certificate are written and synced in a directory of their own, which is then
+// renamed into place: a rename onto a directory with files in it fails, so of two processes that race one wins, the other
+// uses its CA, and a kill at any moment leaves either no CA or a whole one.
+func createAuthority(o authorityOptions) error {
+	keyPEM, rootPEM, err := newRoot(o)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.directory, 0o700); err != nil {
+		return err
+	}
+	unfinished, err := os.MkdirTemp(o.directory, unfinishedPrefix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(unfinished)
+	if err := writeRoot(unfinished, keyPEM, rootPEM); err != nil {
+		return err
+	}
+	err = unix.Rename(unfinished, filepath.Join(o.directory, authorityDirectory))
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
+		return nil // another process was first
+	}
+	if err != nil {
+		return fmt.Errorf("renaming %s: %w", unfinished, err)
+	}
+	sweepUnfinished(o.directory)
+	return syncPath(o.directory)
+}
+
+func newRoot(o authorityOptions) (keyPEM, rootPEM []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := keyID(key.Public())
+	if err != nil {
+		return nil, nil, err
+	}
+	now := o.now()
+	template := &x509.Certificate{
+		Subject:               pkix.Name{Organization: []string{"smtpwall"}, CommonName: "smtpwall local CA " + shortID(id)},
+		NotBefore:             now.Add(-maxBackdate),
+		NotAfter:              now.Add(rootLifetime),
+		KeyUsage:              x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, // a stolen key signs no code and no mail
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+		SubjectKeyId:          id,
+	}
+	root, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), nil
+}
+
+func writeRoot(directory string, keyPEM, rootPEM []byte) error {
+	if err := writeSynced(filepath.Join(directory, keyFile), keyPEM, 0o600); err != nil {
+		return err
+	}
+	if err := writeSynced(filepath.Join(directory, rootFile), rootPEM, 0o644); err != nil {
+		return err
+	}
+	if err := os.Chmod(directory, 0o755); err != nil {
+		return err
+	}
+	return syncPath(directory)
+}
+
+// writeSynced writes a new file whose mode does not depend on the umask.
+func writeSynced(path string, content []byte, mode fs.FileMode) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	return errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
+}
+
+func syncPath(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// sweepUnfinished removes what killed processes left. One that is still at it finds its files gone, and then the CA.
+func sweepUnfinished(directory string) {
+	entries, _ := os.ReadDir(directory)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), unfinishedPrefix) {
+			os.RemoveAll(filepath.Join(directory, entry.Name()))
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package certs
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// watchInterval is how often the files are read. New content is loaded when two readings in a row agree on it, so that a
+// file that is still being written is not taken for whole.
+const watchInterval = 2 * time.Second
+
+// files is the certificate of SourceFiles. The files are read rather than watched for events: a certbot renewal moves a
+// symlink in one of the directories on the path, an event would have to be awaited on each, and reading two small files
+// costs microseconds.
+type files struct {
+	certificateFile, keyFile string
+	logger                   *zap.Logger
+
+	current atomic.Pointer[pair]
+	stop    chan struct{}
+	done    sync.WaitGroup
+}
+
+// pair is a certificate with its key, and what was read.
+type pair struct {
+	certificate tls.Certificate
+	digest      digest
+	names       map[string]bool // in lower case
+	wildcards   map[string]bool // "example.com" for "*.example.com"
+}
+
+type digest [sha256.Size]byte
+
+// openFiles loads the pair and keeps it fresh until close.
+func openFiles(certificateFile, keyFile string, logger *zap.Logger) (*files, error) {
+	p, err := readPair(certificateFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	f := &files{certificateFile: certificateFile, keyFile: keyFile, logger: logger, stop: make(chan struct{})}
+	f.use(p)
+	f.done.Go(f.watch)
+	return f, nil
+}
+
+// close ends the watching and waits for it.
+func (f *files) close() {
+	close(f.stop)
+	f.done.Wait()
+}
+
+func (f *files) watch() {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	look := glance{digest: f.current.Load().digest}
+	for {
+		select {
+		case <-f.stop:
+			return
+		case <-ticker.C:
+			look = f.look(look)
+		}
+	}
+}
+
+// glance is what one reading of the files saw, and the complaint that stands about it.
+type glance struct {
+	digest    digest
+	complaint string
+}
+
+// look reads the files and loads them if they hold something new that the last reading saw as well. What cannot be loaded
+// is complained of once, and tried again at each look: the other file, or its mode, may follow.
+func (f *files) look(last glance) glance {
+	certificatePEM, keyPEM, err := readFiles(f.certificateFile, f.keyFile)
+	seen := glance{digest: digestOf(certificatePEM, keyPEM, err), complaint: last.complaint}
+	if seen.digest == f.current.Load().digest {
+		return glance{digest: seen.digest}
+	}
+	if seen.digest != last.digest {
+		return seen
+	}
+	var p *pair
+	if err == nil {
+		p, err = parsePair(certificatePEM, keyPEM)
+	}
+	if err == nil {
+		err = closedTo(0o007, f.keyFile)
+	}
+	if err == nil {
+		f.use(p)
+		return glance{digest: seen.digest}
+	}
+	if seen.complaint = err.Error(); seen.complaint != last.complaint {
+		f.logger.Warn("cannot load the changed certificate files; keeping the certificate loaded before", zap.Error(err))
+	}
+	return seen
+}
+
+func (f *files) use(p *pair) {
+	leaf := p.certificate.Leaf
+	f.logger.Info("loaded the certificate files", zap.String("file", f.certificateFile), zap.Strings("names", leaf.DNSNames),
+		zap.Time("not_after", leaf.NotAfter), zap.String("issuer", leaf.Issuer.String()))
+	if time.Now().After(leaf.NotAfter) {
+		f.logger.Warn("the certificate in the files has expired", zap.Time("not_after", leaf.NotAfter))
+	}
+	f.current.Store(p)
+}
+
+// readPair reads the files, which must belong together, and a key that others cannot read.
+func readPair(certificateFile, keyFile string) (*pair, error) {
+	certificatePEM, keyPEM, err := readFiles(certificateFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := closedTo(0o007, keyFile); err != nil {
+		return nil, fmt.Errorf("reading the key file: %w", err)
+	}
+	p, err := parsePair(certificatePEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("loading %s with %s: %w", certificateFile, keyFile, err)
+	}
+	return p, nil
+}
+
+func readFiles(certificateFile, keyFile string) (certificatePEM, keyPEM []byte, err error) {
+	if certificatePEM, err = os.ReadFile(certificateFile); err != nil {
+		return nil, nil, fmt.Errorf("reading the certificate file: %w", err)
+	}
+	if keyPEM, err = os.ReadFile(keyFile); err != nil {
+		return nil, nil, fmt.Errorf("reading the key file: %w", err)
+	}
+	return certificatePEM, keyPEM, nil
+}
+
+// parsePair fails unless the key is the certificate's.
+func parsePair(certificatePEM, keyPEM []byte) (*pair, error) {
+	certificate, err := tls.X509KeyPair(certificatePEM, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	p := &pair{certificate: certificate, digest: digestOf(certificatePEM, keyPEM, nil), names: map[string]bool{}, wildcards: map[string]bool{}}
+	for _, name := range certificate.Leaf.DNSNames {
+		name = strings.ToLower(name)
+		if parent, ok := strings.CutPrefix(name, "*."); ok {
+			p.wildcards[parent] = true
+		} else {
+			p.names[name] = true
+		}
+	}
+	return p, nil
+}
+
+// covers reports whether the certificate is for name, in lower case; a wildcard stands for one label (RFC 9525, section 6.3).
+func (p *pair) covers(name string) bool {
+	_, parent, _ := strings.Cut(name, ".")
+	return p.names[name] || p.wildcards[parent]
+}
+
+// digestOf tells one reading from another; an error is a reading too.
+func digestOf(certificatePEM, keyPEM []byte, err error) digest {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %v\n", len(certificatePEM), err)
+	h.Write(certificatePEM)
+	h.Write(keyPEM)
+	return digest(h.Sum(nil))
+}

@@ -1,0 +1,93 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+)
+
+// open opens a Manager that ends with the test.
+func open(t testing.TB, o Options) *Manager {
+	t.Helper()
+	if o.Directory == "" {
+		o.Directory = t.TempDir()
+	}
+	m, err := Open(context.Background(), o)
+	if err != nil {
+		t.Fatalf("opening: %v", err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// roots is the pool that holds the root of the local CA in directory and nothing else.
+func roots(t testing.TB, directory string) *x509.CertPool {
+	t.Helper()
+	text, err := os.ReadFile(RootFile(directory))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		t.Fatal("no certificate in the root file")
+	}
+	return pool
+}
+
+// redirectedConn is a connection that says where its client meant to go.
+type redirectedConn struct {
+	net.Conn
+	destination netip.AddrPort
+}
+
+func (c redirectedConn) OriginalDestination() netip.AddrPort { return c.destination }
+
+// dial makes one handshake with the server configuration, in memory. A valid destination makes the connection a redirected one.
+func dial(server *tls.Config, client *tls.Config, destination netip.AddrPort) (tls.ConnectionState, error) {
+	near, far := net.Pipe()
+	defer near.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		defer far.Close()
+		conn := tls.Server(redirectedConn{far, destination}, server)
+		if conn.Handshake() == nil {
+			conn.Read(make([]byte, 1)) // until the client closes
+		}
+	}()
+	defer func() { <-served }()
+	conn := tls.Client(near, client)
+	defer conn.Close()
+	err := conn.Handshake()
+	return conn.ConnectionState(), err
+}
+
+// shown returns the certificate that a client is shown, unverified.
+func shown(t testing.TB, m *Manager, serverName string, destination netip.AddrPort) *x509.Certificate {
+	t.Helper()
+	state, err := dial(m.TLSConfig(), &tls.Config{ServerName: serverName, InsecureSkipVerify: true}, destination)
+	if err != nil {
+		t.Fatalf("handshake for %q: %v", serverName, err)
+	}
+	return state.PeerCertificates[0]
+}
+
+// verify fails the test unless leaf chains to the local CA in directory and is for name at the time.
+func verify(t testing.TB, leaf *x509.Certificate, directory, name string, at time.Time) {
+	t.Helper()
+	_, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: roots(t, directory), CurrentTime: at})
+	if err != nil {
+		t.Errorf("certificate for %v: %v", leaf.DNSNames, err)
+	}
+}
+
+var (
+	direct   = netip.AddrPort{}
+	foreign4 = netip.MustParseAddrPort("192.0.2.25:587")
+	foreign6 = netip.MustParseAddrPort("[2001:db8::25]:465")
+)

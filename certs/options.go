@@ -1,0 +1,108 @@
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Source says where the certificate for the host's name comes from.
+type Source string
+
+const (
+	// SourceLocal is the local CA, made on the host at first use.
+	SourceLocal Source = "local"
+	// SourceFiles is a certificate and a key in PEM files that another program keeps.
+	SourceFiles Source = "files"
+)
+
+// DefaultLeafLifetime is the lifetime of the certificates that the local CA issues.
+// They are renewed when a third of it is left.
+const DefaultLeafLifetime = 7 * 24 * time.Hour
+
+// minLeafLifetime keeps the whole-second times of X.509 (RFC 5280, section 4.1.2.5) from
+// making a certificate that is born expired.
+const minLeafLifetime = 5 * time.Second
+
+// Options says what a Manager shows. Its fields are copied; changing one later has no effect.
+type Options struct {
+	// Source of the host's certificate; empty is SourceLocal.
+	Source Source
+	// Directory holds the local CA, in local-ca. It is made, with mode 0700, if absent.
+	Directory string
+	// Names of the host, the first one its own. A U-label is turned into an A-label (RFC 5890). "localhost"
+	// need not be among them.
+	Names []string
+	// Addresses of the host. The loopback addresses need not be among them.
+	Addresses []netip.Addr
+	// CertificateFile and KeyFile are the PEM files of SourceFiles; the certificate's comes with its chain.
+	CertificateFile, KeyFile string
+	// AllowName is asked once before the local CA signs a name, in lower case, that the client of a redirected
+	// connection asked for; it is not asked again while the certificate is kept. Nil allows every host name.
+	AllowName func(name string) bool
+	// LeafLifetime of the local CA's certificates; 0 is DefaultLeafLifetime, the least is 5 s.
+	LeafLifetime time.Duration
+	// Logger is the program log; nil is none.
+	Logger *zap.Logger
+	// Now is the clock of the local CA and of the certificates for redirected connections; nil is time.Now.
+	Now func() time.Time
+}
+
+// Validate says everything that is wrong with o, the certificate files included. It makes and changes nothing.
+func (o Options) Validate() error {
+	o, err := o.normalised()
+	if err != nil {
+		return err
+	}
+	if _, err := loadAuthority(o.authorityOptions()); err != nil && !errors.Is(err, errNoAuthority) {
+		return err
+	}
+	if o.Source == SourceFiles {
+		_, err = readPair(o.CertificateFile, o.KeyFile)
+	}
+	return err
+}
+
+// normalised fills in the defaults and checks what needs no file.
+func (o Options) normalised() (Options, error) {
+	if o.Source == "" {
+		o.Source = SourceLocal
+	}
+	if o.LeafLifetime == 0 {
+		o.LeafLifetime = DefaultLeafLifetime
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	subjects, err := hostSubjects(o.Names, o.Addresses)
+	o.Names, o.Addresses = subjects.names, subjects.addresses
+	return o, errors.Join(err, o.check())
+}
+
+// check reports every wrong option at once, because an administrator mends them at once.
+func (o Options) check() error {
+	var errs []error
+	if o.Source != SourceLocal && o.Source != SourceFiles {
+		errs = append(errs, fmt.Errorf("certificate source %q is neither %q nor %q", o.Source, SourceLocal, SourceFiles))
+	}
+	if o.Directory == "" {
+		errs = append(errs, errors.New("no directory for the local CA"))
+	}
+	if o.Source == SourceFiles && (o.CertificateFile == "" || o.KeyFile == "") {
+		errs = append(errs, fmt.Errorf("source %q needs a certificate file and a key file", SourceFiles))
+	}
+	if o.LeafLifetime < minLeafLifetime {
+		errs = append(errs, fmt.Errorf("leaf lifetime %s is shorter than %s", o.LeafLifetime, minLeafLifetime))
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) authorityOptions() authorityOptions {
+	return authorityOptions{directory: o.Directory, lifetime: o.LeafLifetime, now: o.Now}
+}
