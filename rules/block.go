@@ -1,0 +1,144 @@
+package rules
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Names of chains. None is a word of nft's own, which could be loaded but not
+// be read again from a listing.
+const (
+	chainNATOut    = "nat_output"
+	chainFilterOut = "filter_output"
+	chainFilterFwd = "filter_forward"
+	chainListener  = "to_listener"
+	chainOutgoing  = "outgoing"
+	chainForwarded = "forwarded"
+	chainAnswering = "answering"
+	chainToRelay   = "to_relay"
+	chainRefuseOut = "refuse_out"
+	chainRefuseFwd = "refuse_fwd"
+)
+
+const (
+	protoTCP = 6
+	// loopbackIndex is the index of lo in every network namespace.
+	loopbackIndex = 1
+)
+
+// blockChains are the chains that redirect and refuse. Packets to other ports
+// pass a set look-up in each of the base chains and nothing else.
+func blockChains(o Options, nat, filter int) []Chain {
+	outgoing := append(leaveLocalAlone(), Rule{Handshake{NotSYN}, Verdict{Jump, chainAnswering}})
+	forwarded := append(leaveInsideAlone(o), Rule{Handshake{NotSYN}, Verdict{Jump, chainAnswering}})
+	chains := []Chain{
+		refuse(chainRefuseOut, CounterOut),
+		refuse(chainRefuseFwd, CounterForward),
+		answering(),
+		toRelay(o.ProxyUID),
+		{Name: chainOutgoing, Rules: append(outgoing, judge(chainToRelay, chainRefuseOut)...)},
+		{Name: chainForwarded, Rules: append(forwarded, judge(chainRefuseFwd, chainRefuseFwd)...)},
+		entry(chainFilterOut, Base{Type: "filter", Hook: "output", Priority: filter}, SetPorts, chainOutgoing),
+		entry(chainFilterFwd, Base{Type: "filter", Hook: "forward", Priority: filter}, SetPorts, chainForwarded),
+	}
+	if o.redirects() {
+		chains = append(chains, toListener(o),
+			entry(chainNATOut, Base{Type: "nat", Hook: "output", Priority: nat}, SetMail, chainListener))
+	}
+	return chains
+}
+
+// entry is a base chain: a look-up of the port, and a jump.
+func entry(name string, base Base, ports, target string) Chain {
+	base.Policy = "accept"
+	return Chain{Name: name, Base: &base, Rules: []Rule{
+		{In{[]Field{TCPDPort}, ports}, Verdict{Jump, target}},
+	}}
+}
+
+// refuse resets every packet, not only opening ones, so that a connection that
+// was open when the rules came dies at its next packet.
+func refuse(name, counter string) Chain {
+	return Chain{Name: name, Rules: []Rule{
+		{Is{Field: L4Proto, Value: protoTCP}, Count{counter}, Reset{}},
+	}}
+}
+
+// leaveLocalAlone returns rules that let go of what stays on this host. A
+// redirected connection still shows the interface that it was bound for, so the
+// address is looked at too.
+func leaveLocalAlone() []Rule {
+	back := Verdict{Action: Return}
+	return []Rule{
+		{Is{Field: OIF, Value: loopbackIndex}, back},
+		{Within{IP4Dst, netip.MustParsePrefix("127.0.0.0/8")}, back},
+		{Within{IP6Dst, netip.MustParsePrefix("::1/128")}, back},
+	}
+}
+
+func leaveInsideAlone(o Options) []Rule {
+	var rules []Rule
+	for _, p := range o.Inside {
+		field := IP6Dst
+		if p.Addr().Is4() {
+			field = IP4Dst
+		}
+		rules = append(rules, Rule{Within{field, p}, Verdict{Action: Return}})
+	}
+	return rules
+}
+
+// judge sends packets to a relay one way and those to other mail ports another.
+// A relay on a port that is no mail port has nobody else to be refused there.
+func judge(relay, others string) []Rule {
+	return []Rule{
+		{In{[]Field{IP4Dst, TCPDPort}, SetRelay4}, Verdict{Goto, relay}},
+		{In{[]Field{IP6Dst, TCPDPort}, SetRelay6}, Verdict{Goto, relay}},
+		{In{[]Field{TCPDPort}, SetMail}, Verdict{Goto, others}},
+	}
+}
+
+// toRelay lets the proxy's packets pass, and those without an owner: the last
+// acknowledgement of a handshake and what follows a close have none. They
+// cannot open a connection. Each test of the owner must match on an owner,
+// because without one it ends its rule.
+func toRelay(proxy uint32) Chain {
+	return Chain{Name: chainToRelay, Rules: []Rule{
+		{Is{Field: SKUID, Value: proxy}, Verdict{Action: Accept}},
+		{Is{Field: SKUID, Not: true, Value: proxy}, Verdict{Goto, chainRefuseOut}},
+		{Handshake{NotSYN}, Verdict{Action: Accept}},
+		{Verdict{Goto, chainRefuseOut}},
+	}}
+}
+
+// answering lets packets pass that belong to a connection from outside whose
+// source port is a mail port. Connection tracking cannot tell: it takes a
+// connection that it meets in the middle for one in the direction of the packet
+// that it sees first, so one of ours would pass if the other end spoke first.
+// Our own SYN+ACK can tell. No opening packet gets here, so an entry made by a
+// stranger opens nothing.
+func answering() Chain {
+	v4 := []Field{IP4Src, TCPSPort, IP4Dst, TCPDPort}
+	v6 := []Field{IP6Src, TCPSPort, IP6Dst, TCPDPort}
+	pass := Verdict{Action: Accept}
+	return Chain{Name: chainAnswering, Rules: []Rule{
+		{Handshake{SYNACK}, Update{SetInbound4, v4, inboundHandshake}, pass},
+		{Handshake{SYNACK}, Update{SetInbound6, v6, inboundHandshake}, pass},
+		{In{v4, SetInbound4}, Update{Set: SetInbound4, Key: v4}, pass},
+		{In{v6, SetInbound6}, Update{Set: SetInbound6, Key: v6}, pass},
+	}}
+}
+
+// toListener redirects new local connections. Traffic of the proxy goes on to
+// the filter, which knows where it may go.
+func toListener(o Options) Chain {
+	rules := []Rule{
+		{Is{Field: OIF, Value: loopbackIndex}, Verdict{Action: Return}},
+		{Is{Field: SKUID, Value: o.ProxyUID}, Verdict{Action: Return}},
+	}
+	for _, port := range slices.Sorted(maps.Keys(o.Redirect)) {
+		rules = append(rules, Rule{Is{Field: TCPDPort, Value: uint32(port)}, Redirect{o.Redirect[port]}})
+	}
+	return Chain{Name: chainListener, Rules: rules}
+}

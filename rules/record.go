@@ -1,0 +1,75 @@
+package rules
+
+const (
+	chainRecordOut = "record_out"
+	chainRecordFwd = "record_fwd"
+	chainCountOut  = "count_out"
+	chainCountFwd  = "count_fwd"
+)
+
+// recordRules count a packet by its owner and log some opening ones. The log
+// has a rule of its own: beside a verdict, its limit would spare packets.
+func recordRules(count, prefix string) []Rule {
+	return []Rule{
+		{Verdict{Jump, count}},
+		{Handshake{SYN}, Limit{LogRate, LogBurst}, Log{prefix, LogGroup}},
+	}
+}
+
+// recordChains fill the sets that attempts are recorded in. The deepest level
+// at which the socket's cgroup exists wins: deeper ones end their rules.
+func recordChains() []Chain {
+	out := Chain{Name: chainCountOut}
+	for _, level := range []Field{CGroup5, CGroup4, CGroup3, CGroup2, CGroup1, CGroup0} {
+		out.Rules = append(out.Rules, Rule{
+			Update{Set: SetAttempt4, Key: []Field{SKUID, level, IP4Dst, TCPDPort}}, Verdict{Action: Return},
+		})
+	}
+	for _, level := range []Field{CGroup5, CGroup4, CGroup3, CGroup2, CGroup1, CGroup0} {
+		out.Rules = append(out.Rules, Rule{
+			Update{Set: SetAttempt6, Key: []Field{SKUID, level, IP6Dst, TCPDPort}}, Verdict{Action: Return},
+		})
+	}
+	forward := Chain{Name: chainCountFwd, Rules: []Rule{
+		{Update{Set: SetForward4, Key: []Field{IP4Src, IP4Dst, TCPDPort}}},
+		{Update{Set: SetForward6, Key: []Field{IP6Src, IP6Dst, TCPDPort}}},
+	}}
+	return []Chain{out, forward}
+}
+
+func recordSets() []Set {
+	record := func(name string, key ...Field) Set {
+		return Set{Name: name, Key: key, Dynamic: true, Counter: true, Timeout: AttemptTimeout, Size: RecordSize}
+	}
+	return []Set{
+		record(SetAttempt4, SKUID, CGroup0, IP4Dst, TCPDPort),
+		record(SetAttempt6, SKUID, CGroup0, IP6Dst, TCPDPort),
+		record(SetForward4, IP4Src, IP4Dst, TCPDPort),
+		record(SetForward6, IP6Src, IP6Dst, TCPDPort),
+	}
+}
+
+// decidingSets are the sets that the verdicts depend on.
+func decidingSets(o Options) []Set {
+	inbound := func(name string, key ...Field) Set {
+		return Set{Name: name, Key: key, Dynamic: true, Timeout: inboundIdle, Size: RecordSize}
+	}
+	sets := []Set{portSet(SetMail, portElements(mailPorts()))}
+	return append(append(sets, relaySets(o)...),
+		inbound(SetInbound4, IP4Src, TCPSPort, IP4Dst, TCPDPort),
+		inbound(SetInbound6, IP6Src, TCPSPort, IP6Dst, TCPDPort),
+	)
+}
+
+func relaySets(o Options) []Set {
+	elements := relayElements(o.Relays)
+	return []Set{
+		portSet(SetPorts, elements[SetPorts]),
+		{Name: SetRelay4, Key: []Field{IP4Dst, TCPDPort}, Elements: elements[SetRelay4]},
+		{Name: SetRelay6, Key: []Field{IP6Dst, TCPDPort}, Elements: elements[SetRelay6]},
+	}
+}
+
+func portSet(name string, elements []Element) Set {
+	return Set{Name: name, Key: []Field{TCPDPort}, Elements: sorted(elements)}
+}

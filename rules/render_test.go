@@ -1,0 +1,95 @@
+package rules
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// goldenOptions are those that the files in testdata were made with.
+func goldenOptions() Options {
+	return Options{
+		Mode:     Enforce,
+		ProxyUID: 990,
+		Redirect: map[uint16]uint16{465: 465, 587: 587, 2525: 12525},
+		Relays: []netip.AddrPort{
+			netip.MustParseAddrPort("198.51.100.7:587"),
+			netip.MustParseAddrPort("198.51.100.8:10025"),
+			netip.MustParseAddrPort("[2001:db8::7]:587"),
+			netip.MustParseAddrPort("[2001:db8::8]:10025"),
+			netip.MustParseAddrPort("[::ffff:198.51.100.7]:587"),
+		},
+	}
+}
+
+func goldens(t *testing.T) map[string]Ruleset {
+	t.Helper()
+	observed, rejecting, inside := goldenOptions(), goldenOptions(), goldenOptions()
+	observed.Mode = Observe
+	rejecting.SubmissionPorts = RejectSubmission
+	rejecting.Relays = nil
+	inside.Inside = []netip.Prefix{
+		netip.MustParsePrefix("172.17.0.0/16"),
+		netip.MustParsePrefix("10.1.16.0/20"),
+		netip.MustParsePrefix("2001:db8:c::/64"),
+	}
+	make := func(f func(Options) (Ruleset, error), o Options) Ruleset {
+		r, err := f(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	return map[string]Ruleset{
+		"observe":          make(New, observed),
+		"enforce-redirect": make(New, goldenOptions()),
+		"enforce-reject":   make(New, rejecting),
+		"enforce-inside":   make(New, inside),
+		"lock-redirect":    make(NewLock, goldenOptions()),
+		"lock-reject":      make(NewLock, rejecting),
+	}
+}
+
+// TestRenderEqualsGolden holds the text against files that test/netns loads
+// with nft and lists again.
+func TestRenderEqualsGolden(t *testing.T) {
+	for name, r := range goldens(t) {
+		path := filepath.Join("testdata", name+".nft")
+		if *update {
+			if err := os.WriteFile(path, []byte(r.Render()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Render(); got != string(want) {
+			t.Errorf("%s: rendered\n%s\nwant\n%s", name, got, want)
+		}
+	}
+}
+
+func TestObserveNeverDecides(t *testing.T) {
+	text := goldens(t)["observe"].Render()
+	for _, word := range []string{"reject", "drop", "redirect", " nat "} {
+		if strings.Contains(text, word) {
+			t.Errorf("observe mode contains %q:\n%s", word, text)
+		}
+	}
+}
+
+func TestNoRulesetDecidesByConnectionTracking(t *testing.T) {
+	tracking := regexp.MustCompile(`\bct `)
+	for name, r := range goldens(t) {
+		if found := tracking.FindString(r.Render()); found != "" {
+			t.Errorf("%s: uses connection tracking", name)
+		}
+	}
+}
