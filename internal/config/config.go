@@ -169,7 +169,7 @@ const (
 	Deny  Result = "deny"
 )
 
-// Rule is one line of the policy. Patterns have "*" for any run of characters and "?" for one.
+// Rule is one line of the policy. Patterns have "*" for any number of characters and "?" for one.
 type Rule struct {
 	Name       string
 	Match      Match
@@ -182,16 +182,14 @@ type Rule struct {
 
 // Match selects identities. An empty list asks nothing; what is asked must all hold, and one pattern of a list is enough.
 type Match struct {
-	User     []string // patterns
-	UID      []UIDRange
-	Group    []string // patterns
-	Unit     []string // patterns
-	Account  []string // patterns
-	Listener []ListenerRole
+	User      []string // patterns
+	UID       []string // decimal numbers
+	Group     []string // patterns
+	Unit      []string // patterns
+	Container []string // patterns
+	Account   []string // patterns
+	Listener  []ListenerRole
 }
-
-// UIDRange is an inclusive range of user ids; a single one has First == Last.
-type UIDRange struct{ First, Last uint32 }
 
 // ListenerRole names how a session reached us.
 type ListenerRole string

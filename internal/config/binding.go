@@ -1,0 +1,223 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// place is where a key stands, for messages.
+type place struct {
+	key  string // dotted
+	line int
+}
+
+// binding ties a key to the Go value that it fills.
+type binding interface {
+	// decode checks v and stores it, or reports why not.
+	decode(d *decoder, at place, v *value)
+	// describe says what may be written, as in `a size such as "50MiB"`.
+	describe() string
+	// show returns what is stored now as TOML, "" for nothing.
+	show() string
+}
+
+// single fills one value from one string, number or boolean.
+type single[T any] struct {
+	into   *T
+	kind   kind
+	noun   string // "a size"
+	sample string // in TOML
+	parse  func(text string) (T, error)
+	print  func(T) string // in TOML
+}
+
+func (b single[T]) decode(d *decoder, at place, v *value) {
+	if v.kind != b.kind {
+		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be %s, not %s", b.noun, v.kind), fmt.Sprintf("write %s = %s", lastPart(at.key), b.sample)})
+		return
+	}
+	parsed, err := b.parse(v.text)
+	if err != nil {
+		d.problem(v.line, at.key, asFlaw(err))
+		return
+	}
+	*b.into = parsed
+}
+
+func (b single[T]) describe() string { return b.noun + " such as " + b.sample }
+
+func (b single[T]) show() string { return b.print(*b.into) }
+
+// asFlaw returns err as a flaw, without a hint if it is none.
+func asFlaw(err error) flaw {
+	if f, ok := err.(flaw); ok {
+		return f
+	}
+	return flaw{message: err.Error()}
+}
+
+// lastPart returns the last part of a dotted key.
+func lastPart(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }
+
+// quote writes text as a TOML basic string; none of our values needs more than Go's escapes for printable text.
+func quote(text string) string { return strconv.Quote(text) }
+
+// quoteSet is quote, but "" for the empty string, which stands for "not set".
+func quoteSet(text string) string {
+	if text == "" {
+		return ""
+	}
+	return quote(text)
+}
+
+// text binds a string that check accepts.
+func text(into *string, noun, sample string, check func(string) error) binding {
+	return single[string]{into, kindString, noun, quote(sample), func(text string) (string, error) {
+		return text, check(text)
+	}, quoteSet}
+}
+
+// size binds a number of bytes between low and high.
+func size(into *int64, low, high int64) binding {
+	noun := fmt.Sprintf("a size from %s to %s", formatSize(low), formatSize(high))
+	return single[int64]{into, kindString, noun, quote(formatSize(*into)), func(text string) (int64, error) {
+		bytes, err := parseSize(text)
+		if err == nil {
+			err = within(bytes, low, high, formatSize)
+		}
+		return bytes, err
+	}, func(bytes int64) string { return quote(formatSize(bytes)) }}
+}
+
+// duration binds a time span between low and high.
+func duration(into *time.Duration, low, high time.Duration) binding {
+	noun := fmt.Sprintf("a duration from %s to %s", formatDuration(low), formatDuration(high))
+	return single[time.Duration]{into, kindString, noun, quote(formatDuration(*into)), func(text string) (time.Duration, error) {
+		span, err := parseDuration(text)
+		if err == nil {
+			err = within(span, low, high, formatDuration)
+		}
+		return span, err
+	}, func(span time.Duration) string { return quote(formatDuration(span)) }}
+}
+
+// count binds a whole number between low and high.
+func count(into *int, low, high int) binding {
+	noun := fmt.Sprintf("a whole number from %d to %d", low, high)
+	return single[int]{into, kindInteger, noun, strconv.Itoa(*into), func(text string) (int, error) {
+		number, err := parseInteger(text)
+		if err == nil {
+			err = within(number, int64(low), int64(high), func(n int64) string { return strconv.FormatInt(n, 10) })
+		}
+		return int(number), err
+	}, strconv.Itoa}
+}
+
+// flag binds true or false.
+func flag(into *bool) binding {
+	return single[bool]{into, kindBool, "true or false", "true", func(text string) (bool, error) {
+		return text == "true", nil
+	}, strconv.FormatBool}
+}
+
+// parseInteger reads a TOML integer, whose grammar the parser checked already.
+func parseInteger(text string) (int64, error) {
+	base := 10
+	if len(text) > 1 && text[0] == '0' {
+		base = 0 // 0x, 0o or 0b
+	} else {
+		text = strings.ReplaceAll(text, "_", "")
+	}
+	number, err := strconv.ParseInt(text, base, 64)
+	if err != nil {
+		return 0, flaw{"the number is too large", ""}
+	}
+	return number, nil
+}
+
+// within checks that value lies between low and high.
+func within[T int64 | time.Duration](value, low, high T, format func(T) string) error {
+	switch {
+	case value < low:
+		return flaw{fmt.Sprintf("%s is too small", format(value)), "the least is " + format(low)}
+	case value > high:
+		return flaw{fmt.Sprintf("%s is too large", format(value)), "the most is " + format(high)}
+	}
+	return nil
+}
+
+// option is one word that a key may have.
+type option struct {
+	word  string
+	doc   string
+	later bool // named in our documents, but not built yet
+}
+
+// enum binds one word of several.
+type enum[T ~string] struct {
+	into    *T
+	options []option
+}
+
+func (b enum[T]) decode(d *decoder, at place, v *value) {
+	words := b.words()
+	if v.kind != kindString {
+		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be %s, not %s", b.describe(), v.kind), fmt.Sprintf("write %s = %q", lastPart(at.key), words[0])})
+		return
+	}
+	for _, option := range b.options {
+		switch {
+		case option.word != v.text:
+		case option.later:
+			d.problem(v.line, at.key, unavailable(quote(v.text), "use "+b.describe()))
+			return
+		default:
+			*b.into = T(v.text)
+			return
+		}
+	}
+	d.problem(v.line, at.key, flaw{fmt.Sprintf("unknown value %q", v.text), meant(v.text, words, "use "+b.describe())})
+}
+
+// words returns the words that may be written.
+func (b enum[T]) words() []string {
+	var words []string
+	for _, option := range b.options {
+		if !option.later {
+			words = append(words, option.word)
+		}
+	}
+	return words
+}
+
+func (b enum[T]) describe() string { return alternatives(b.words()) }
+
+func (b enum[T]) show() string { return quoteSet(string(*b.into)) }
+
+// alternatives writes `"a", "b" or "c"`.
+func alternatives(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = quote(word)
+	}
+	last := len(quoted) - 1
+	if last == 0 {
+		return quoted[0]
+	}
+	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
+}
+
+// meant is a hint that offers the nearest of words, and else says what fallback does.
+func meant(text string, words []string, fallback string) string {
+	if near := suggest(text, words); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return fallback
+}
+
+// unavailable is the flaw of what our documents name and this version does not have.
+func unavailable(what, remedy string) flaw {
+	return flaw{what + " is not available in this version", remedy}
+}

@@ -1,0 +1,110 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// check looks at what no single key can tell, once every key was read.
+func (d *decoder) check() {
+	d.checkHost()
+	for i := range d.config.Relays {
+		d.checkRelay(&d.config.Relays[i], d.relays[i])
+	}
+	d.checkDelivery()
+	d.checkListen()
+	d.checkRedirect()
+	d.checkCertificates()
+	d.checkAccounts()
+	d.checkPolicy()
+	d.checkSession()
+}
+
+// wrong and doubt report an error and a warning at a key.
+func (d *decoder) wrong(at place, f flaw) { d.problem(at.line, at.key, f) }
+func (d *decoder) doubt(at place, f flaw) { d.warn(at.line, at.key, f) }
+
+func (d *decoder) checkHost() {
+	if name := d.config.Host.Name; name != "" && !strings.Contains(name, ".") {
+		d.doubt(d.table("host").at("name"), flaw{fmt.Sprintf("%q is not a fully qualified name; relays may refuse it in EHLO", name), `write the name with its domain: "` + name + `.example.net"`})
+	}
+}
+
+// checkDelivery also settles the default order: all relays as in the file.
+func (d *decoder) checkDelivery() {
+	c, at := d.config, d.table("delivery")
+	for _, name := range c.Delivery.Relays {
+		d.checkRelayName(at.at("relays"), name)
+	}
+	if !at.has("relays") {
+		c.Delivery.Relays = c.relayNames()
+	}
+	for i, relay := range c.Relays {
+		named := slices.ContainsFunc(c.Policy.Rules, func(r Rule) bool { return r.Relay == relay.Name })
+		if !named && !slices.Contains(c.Delivery.Relays, relay.Name) {
+			d.doubt(d.relays[i].at(""), flaw{"nothing uses this relay", fmt.Sprintf("add %q to relays of [delivery]", relay.Name)})
+		}
+	}
+	if c.Delivery.SpoolMax < c.Session.MaxMessage {
+		d.wrong(at.at("spool_max"), flaw{fmt.Sprintf("%s is less than one message may have (max_message = %q)", formatSize(c.Delivery.SpoolMax), formatSize(c.Session.MaxMessage)),
+			"raise spool_max, or lower max_message of [session]"})
+	}
+}
+
+// checkRelayName reports a relay that does not exist.
+func (d *decoder) checkRelayName(at place, name string) {
+	names := d.config.relayNames()
+	if name != "" && !slices.Contains(names, name) {
+		d.wrong(at, flaw{fmt.Sprintf("there is no relay %q", name), meant(name, names, "write a table [relay."+name+"]")})
+	}
+}
+
+// relayNames returns the names of all relays in the file's order.
+func (c *Config) relayNames() []string {
+	var names []string
+	for _, relay := range c.Relays {
+		names = append(names, relay.Name)
+	}
+	return names
+}
+
+func (d *decoder) checkCertificates() {
+	at, c := d.table("certificates"), d.config.Certificates
+	for _, key := range []struct{ name, value string }{{"certificate", c.Certificate}, {"key", c.Key}} {
+		switch {
+		case c.Source == SourceFiles && !at.has(key.name):
+			d.wrong(at.at(key.name), flaw{`is missing, but source = "files"`, fmt.Sprintf("write %s = \"/etc/smtpwall/%s.pem\"", key.name, key.name)})
+		case c.Source != SourceFiles && key.value != "":
+			d.wrong(at.at(key.name), flaw{fmt.Sprintf("has no effect with source = %q", c.Source), `write source = "files", or remove it`})
+		}
+	}
+}
+
+func (d *decoder) checkAccounts() {
+	seen := make(map[string]int, len(d.accounts))
+	for i, account := range d.config.Accounts {
+		at := d.accounts[i]
+		if !at.has("name") {
+			d.wrong(at.at("name"), flaw{"is missing", `write name = "webshop"`})
+		}
+		if !at.has("password") && !at.has("scram") {
+			d.wrong(at.at("password"), flaw{"is missing", "`smtpwall account hash` makes one"})
+		}
+		if first, twice := seen[account.Name]; twice && account.Name != "" {
+			d.wrong(at.at("name"), flaw{fmt.Sprintf("account %q was already given in line %d", account.Name, first), "keep one of the two"})
+			continue
+		}
+		seen[account.Name] = at.at("name").line
+	}
+}
+
+func (d *decoder) checkSession() {
+	at, c := d.table("session"), d.config.Session
+	if c.MaxRecipients < 100 {
+		d.doubt(at.at("max_recipients"), flaw{"RFC 5321 section 4.5.3.1.8 asks for 100 recipients at least; clients may not expect less", "write max_recipients = 100 or more"})
+	}
+	if c.MaxSessionsPerPeer > c.MaxSessions {
+		d.doubt(at.at("max_sessions_per_peer"), flaw{fmt.Sprintf("%d has no effect: max_sessions is %d", c.MaxSessionsPerPeer, c.MaxSessions), "lower it, or raise max_sessions"})
+	}
+}

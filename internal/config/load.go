@@ -1,0 +1,102 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+)
+
+// maxFile bounds the configuration file, in bytes.
+const maxFile = 1 << 20
+
+// Options say what loading may look at beyond the text.
+type Options struct {
+	// SkipSecrets leaves secrets unread and unchecked, for the guard, which needs none.
+	SkipSecrets bool
+	// OutsideService is for a person who checks the file: systemd hands its credentials to the service alone, so that
+	// they cannot be read is a warning and no error.
+	OutsideService bool
+	// MissingOK makes a file that does not exist count as an empty one.
+	MissingOK bool
+	// KnownUser and KnownGroup report whether the host has a name; rules that name others get a warning. With nil,
+	// Parse does not ask and Load asks the host.
+	KnownUser, KnownGroup func(name string) bool
+}
+
+// Load reads and checks the file at path. The Config is nil if and only if there is an error among the problems.
+func Load(path string, options Options) (*Config, []Problem) {
+	if options.KnownUser == nil {
+		options.KnownUser = func(name string) bool { _, err := user.Lookup(name); return err == nil }
+	}
+	if options.KnownGroup == nil {
+		options.KnownGroup = func(name string) bool { _, err := user.LookupGroup(name); return err == nil }
+	}
+	text, err := readConfig(path)
+	if errors.Is(err, fs.ErrNotExist) && options.MissingOK {
+		return Parse(path, nil, options)
+	}
+	if err != nil {
+		return nil, []Problem{{path, 0, "", err.Error(), loadHint(err), Error}}
+	}
+	return Parse(path, text, options)
+}
+
+// readConfig reads the file, within maxFile.
+func readConfig(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", bare(err))
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", bare(err))
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("is larger than %s", formatSize(maxFile))
+	}
+	return text, nil
+}
+
+// bare strips the operation and the path, which the problem names already.
+func bare(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// loadHint says what to do about a file that cannot be read.
+func loadHint(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "name another file with --config FILE"
+	case errors.Is(err, fs.ErrPermission):
+		return "run as root, or let the group smtpwall read it"
+	default:
+		return ""
+	}
+}
+
+// Parse checks text as if it were the file called name. The Config is nil if and only if there is an error among the
+// problems, which are in the order of the file. Secrets are read unless options say otherwise.
+func Parse(name string, text []byte, options Options) (*Config, []Problem) {
+	source := newSource(name, bytes.TrimPrefix(text, []byte("\ufeff")))
+	root, complete := parseTree(source)
+	d := &decoder{source: source, options: options, config: Default(), tables: make(map[string]ref)}
+	d.fill("", root, schema(d.config))
+	d.tables[""] = ref{"", root}
+	if complete {
+		d.check()
+	}
+	sortProblems(d.problems)
+	if HasErrors(d.problems) {
+		return nil, d.problems
+	}
+	return d.config, d.problems
+}

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
+)
+
+// checkName accepts a name of our own making: of a relay or a rule.
+func checkName(name string) error {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+	if name == "" || len(name) > 64 || strings.Trim(name, allowed) != "" {
+		return flaw{fmt.Sprintf("%q is not a name", name), "write 1 to 64 letters, digits, hyphens, dots or underscores"}
+	}
+	return nil
+}
+
+// checkAccountName accepts an authentication identity, RFC 4616 section 2.
+func checkAccountName(name string) error {
+	if name == "" || len(name) > 255 || strings.ContainsFunc(name, unicode.IsControl) {
+		return flaw{"the name is empty, too long or holds a control character", "write 1 to 255 characters"}
+	}
+	return nil
+}
+
+// checkUsername accepts the name for a relay.
+func checkUsername(name string) error { return checkAccountName(name) }
+
+// checkPattern accepts a pattern for one attribute of an identity.
+func checkPattern(pattern string) error {
+	if pattern == "" || strings.ContainsFunc(pattern, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+		return flaw{fmt.Sprintf("%q matches nothing", pattern), `write a name, or "*" for any`}
+	}
+	return nil
+}
+
+// checkAddressPattern accepts a pattern for mail addresses.
+func checkAddressPattern(pattern string) error {
+	if err := checkPattern(pattern); err != nil {
+		return err
+	}
+	switch {
+	case pattern == "*":
+		return nil
+	case strings.HasPrefix(pattern, "@"):
+		return flaw{fmt.Sprintf("%q matches no address", pattern), "write " + quote("*"+pattern)}
+	case !strings.Contains(pattern, "@"):
+		return flaw{fmt.Sprintf("%q is not a pattern for addresses: it has no @", pattern), "write " + quote("*@"+pattern) + " for a domain, or \"*\" for any address"}
+	case strings.HasSuffix(pattern, "@") || strings.ContainsAny(pattern, "<>"):
+		return flaw{fmt.Sprintf("%q matches no address", pattern), `write "user@example.com" or "*@example.com"`}
+	}
+	return checkDomainPattern(pattern[strings.LastIndexByte(pattern, '@')+1:])
+}
+
+// checkSenderPattern also accepts the null reverse-path, RFC 5321 section 4.5.5.
+func checkSenderPattern(pattern string) error {
+	if pattern == "<>" {
+		return nil
+	}
+	return checkAddressPattern(pattern)
+}
+
+// checkDomainPattern accepts labels that a domain can have, RFC 5890, with or without wildcards, and address literals.
+func checkDomainPattern(domain string) error {
+	if strings.HasPrefix(domain, "[") {
+		return nil
+	}
+	for _, label := range strings.Split(domain, ".") {
+		ascii := !strings.ContainsFunc(label, func(r rune) bool { return r > unicode.MaxASCII })
+		if label != "" && (ascii || strings.ContainsAny(label, "*?")) {
+			continue
+		}
+		if _, err := idna.Lookup.ToUnicode(label); label == "" || err != nil {
+			return flaw{fmt.Sprintf("%q is not a domain", domain), `write "user@example.com" or "*@example.com"`}
+		}
+	}
+	return nil
+}
+
+// parseUID reads a user id. The largest number is nobody's: the kernel says "none" with it.
+func parseUID(text string) (string, error) {
+	uid, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || uid == math.MaxUint32 {
+		return "", flaw{fmt.Sprintf("%q is not a user id", text), "write a number such as 33; names belong to user"}
+	}
+	return strconv.FormatUint(uid, 10), nil
+}

@@ -1,0 +1,246 @@
+package config
+
+import "time"
+
+// schema is the whole file: every table and key with the value in c that it fills and its documentation. The decoder,
+// the manual page and the example file all read it here.
+func schema(c *Config) section {
+	return section{
+		fields: []field{{
+			name: "mode",
+			binding: enum[Mode]{&c.Mode, []option{
+				{word: "observe", doc: "block and redirect nothing; report what enforce mode would do"},
+				{word: "enforce", doc: "nothing but the proxy speaks SMTP to the outside"},
+			}},
+			doc: "Whether the firewall acts, or only reports. `smtpwall plan` shows what enforcing would break, and `smtpwall enforce --confirm-within 10m` tries it.",
+		}},
+		sections: []section{
+			hostSection(&c.Host),
+			relaySection(),
+			deliverySection(&c.Delivery),
+			listenSection(&c.Listen),
+			firewallSection(&c.Firewall),
+			certificatesSection(&c.Certificates),
+			accountSection(),
+			policySection(&c.Policy),
+			sessionSection(&c.Session),
+			auditSection(&c.Audit),
+			logSection(&c.Log),
+		},
+	}
+}
+
+func hostSection(h *Host) section {
+	return section{
+		name: "host",
+		doc:  "How this machine presents itself.",
+		fields: []field{{
+			name:    "name",
+			binding: text(&h.Name, "a host name", "vps1.example.net", checkHostName),
+			doc:     "The name in EHLO, in replies and in certificates. By default the machine's fully qualified name.",
+			example: `"vps1.example.net"`,
+		}},
+	}
+}
+
+func relaySection() section {
+	return section{
+		name:  "relay",
+		shape: named,
+		doc: "An approved relay, with a name of your own for NAME. Only the proxy reaches it, and nothing else leaves the host as mail. " +
+			"Without any relay, mail is accepted, held in the spool and delivered once a relay is configured.",
+		fields: relayFields(specimenRelay()),
+		open: func(d *decoder, name string, at ref) []field {
+			if err := checkName(name); err != nil {
+				d.problem(at.table.line, at.key, asFlaw(err))
+			}
+			d.config.Relays = append(d.config.Relays, defaultRelay(name))
+			d.relays = append(d.relays, at)
+			return relayFields(&d.config.Relays[len(d.config.Relays)-1])
+		},
+	}
+}
+
+func specimenRelay() *Relay {
+	relay := defaultRelay("main")
+	return &relay
+}
+
+func relayFields(r *Relay) []field {
+	return []field{
+		{
+			name:    "address",
+			binding: addressBinding{r},
+			doc: "Where the relay is, host:port. A host alone is tried at 587, 2525 and 465, in that order. " +
+				"Port 25 is possible, under TLS as every other.",
+			example: `"smtp.example.com:587"`,
+		}, {
+			name: "tls",
+			binding: enum[TLS]{&r.TLS, []option{
+				{word: "starttls", doc: "TLS by the STARTTLS command, required; the default but on port 465"},
+				{word: "implicit", doc: "TLS from the first byte; the default on port 465"},
+				{word: "none", doc: "no TLS, for a relay on a loopback address alone, and not on port 25"},
+			}},
+			doc:     "How TLS starts. The relay's certificate is always verified, and there is no way back to plain text.",
+			example: `"starttls"`,
+		}, {
+			name:    "username",
+			binding: text(&r.Username, "a name", "relay-user", checkUsername),
+			doc:     "The name to log in with. Without one the relay must know us by our address.",
+			example: `"relay-user"`,
+		}, {
+			name:    "password",
+			binding: secretBinding{&r.Password},
+			doc:     "The secret to log in with; see SECRETS.",
+			example: `{ file = "/etc/smtpwall/relay-main.secret" }`,
+		}, {
+			name: "auth",
+			binding: enum[Auth]{&r.Auth, []option{
+				{word: "auto", doc: "the strongest that the relay offers"},
+				{word: "plain"}, {word: "login"}, {word: "cram-md5"}, {word: "scram-sha-256"},
+				{word: "xoauth2", later: true}, {word: "oauthbearer", later: true},
+			}},
+			doc: "The SASL mechanism.",
+		}, {
+			name:    "ca",
+			binding: text(&r.CAFile, "an absolute path", "/etc/smtpwall/relay-ca.pem", checkPath),
+			doc:     "Authorities that may have signed the relay's certificate, a PEM file. By default those of the system.",
+			example: `"/etc/smtpwall/relay-ca.pem"`,
+		}, {
+			name:    "pin",
+			binding: list[Pin]{&r.Pins, false, "a pin", `"sha256:…"`, parsePin, formatPin},
+			doc:     "Public keys, one of which must be in the relay's certificate chain, on top of the other checks: \"sha256:\" and the base64 or hexadecimal SHA-256 of a SubjectPublicKeyInfo.",
+		}, {
+			name:    "connections",
+			binding: count(&r.Connections, 1, 1000),
+			doc:     "Connections to the relay at one time.",
+		},
+	}
+}
+
+func deliverySection(v *Delivery) section {
+	return section{
+		name: "delivery",
+		doc:  "How messages are handed on.",
+		fields: []field{
+			{
+				name: "mode",
+				binding: enum[DeliveryMode]{&v.Mode, []option{
+					{word: "proxy", doc: "the relay's reply is the client's reply"},
+					{word: "queue", later: true},
+				}},
+				doc: "Who has custody of a message first.",
+			}, {
+				name:    "relays",
+				binding: texts(&v.Relays, "a relay's name", "main", checkName),
+				doc:     "The relays to use, the next one when the first is down. By default all relays, in the order of the file.",
+				example: `["main"]`,
+			}, {
+				name:    "spool",
+				binding: text(&v.Spool, "an absolute path", v.Spool, checkPath),
+				doc:     "The directory of the messages that we have custody of.",
+			}, {
+				name:    "spool_max",
+				binding: size(&v.SpoolMax, 1<<20, 1<<50),
+				doc:     "How large the spool may grow. Further messages are refused with 452, and the client keeps them.",
+			},
+		},
+	}
+}
+
+func certificatesSection(v *Certificates) section {
+	return section{
+		name: "certificates",
+		doc:  "Where the certificates of the listeners come from.",
+		fields: []field{
+			{
+				name: "source",
+				binding: enum[CertificateSource]{&v.Source, []option{
+					{word: "local", doc: "our own local CA, which `smtpwall trust install` puts into the system's store"},
+					{word: "files", doc: "the files named by certificate and key"},
+					{word: "acme", later: true},
+				}},
+				doc: "Who issues them.",
+			}, {
+				name:    "certificate",
+				binding: text(&v.Certificate, "an absolute path", "/etc/smtpwall/certificate.pem", checkPath),
+				doc:     "The certificate and its chain, a PEM file, for source = \"files\". It is watched, and read again when it changes.",
+				example: `"/etc/smtpwall/certificate.pem"`,
+			}, {
+				name:    "key",
+				binding: text(&v.Key, "an absolute path", "/etc/smtpwall/key.pem", checkPath),
+				doc:     "The private key, a PEM file, for source = \"files\".",
+				example: `"/etc/smtpwall/key.pem"`,
+			},
+			{name: "email", binding: later{acmeRemedy}},
+			{name: "directory", binding: later{acmeRemedy}},
+			{name: "challenge", binding: later{acmeRemedy}},
+			{name: "names", binding: later{acmeRemedy}},
+		},
+	}
+}
+
+const acmeRemedy = `it belongs to source = "acme"; use source = "local" or "files"`
+
+func sessionSection(v *Session) section {
+	return section{
+		name: "session",
+		doc:  "What sessions may cost.",
+		fields: []field{
+			{
+				name:    "max_message",
+				binding: size(&v.MaxMessage, 64<<10, 1<<30),
+				doc:     "The largest message, announced to clients by SIZE. A larger one is refused with 552.",
+			}, {
+				name:    "max_recipients",
+				binding: count(&v.MaxRecipients, 1, 100_000),
+				doc:     "Recipients of one message. Further ones are refused with 452; RFC 5321 asks for 100 at least.",
+			}, {
+				name:    "max_sessions",
+				binding: count(&v.MaxSessions, 1, 100_000),
+				doc:     "Sessions at one time. Further ones are refused with 421.",
+			}, {
+				name:    "max_sessions_per_peer",
+				binding: count(&v.MaxSessionsPerPeer, 1, 100_000),
+				doc:     "Sessions at one time from one user, or from one address where the user is unknown.",
+			}, {
+				name:    "idle_timeout",
+				binding: duration(&v.IdleTimeout, 10*time.Second, time.Hour),
+				doc:     "How long a client may think about its next command. RFC 5321 asks for 5 minutes at least.",
+			}, {
+				name:    "data_timeout",
+				binding: duration(&v.DataTimeout, time.Minute, 24*time.Hour),
+				doc:     "How long the sending of one message may take.",
+			},
+		},
+	}
+}
+
+func auditSection(v *Audit) section {
+	return section{
+		name: "audit",
+		doc:  "The log of events: one for each transaction and each blocked attempt.",
+		fields: []field{{
+			name:    "directory",
+			binding: text(&v.Directory, "an absolute path", v.Directory, checkPath),
+			doc:     "Where transactions.jsonl and attempts.jsonl are written.",
+		}},
+	}
+}
+
+func logSection(v *Log) section {
+	return section{
+		name: "log",
+		doc:  "The program's own log, on standard error.",
+		fields: []field{{
+			name: "level",
+			binding: enum[Level]{&v.Level, []option{
+				{word: "debug", doc: "every decision"},
+				{word: "info", doc: "changes of state, and one line for each transaction"},
+				{word: "warn", doc: "what is degraded but heals by itself"},
+				{word: "error", doc: "what somebody must act on"},
+			}},
+			doc: "The least severe messages to keep.",
+		}},
+	}
+}
