@@ -1,0 +1,174 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Result is what a decision comes to. The zero value denies.
+type Result uint8
+
+// The results.
+const (
+	Deny Result = iota
+	Allow
+)
+
+// String is the word of the configuration and of the audit log.
+func (r Result) String() string {
+	if r == Allow {
+		return "allow"
+	}
+	return "deny"
+}
+
+// Reasons of a refusal: text for the SMTP reply, stable since people search
+// for it.
+const (
+	ReasonUnknown       = "identity unknown"
+	ReasonNoRule        = "no rule for this identity"
+	ReasonIdentity      = "identity not allowed to send"
+	ReasonSender        = "sender not allowed for this identity"
+	ReasonRecipient     = "recipient not allowed for this identity"
+	ReasonHeaderFrom    = "From field not allowed for this identity"
+	ReasonHeaderInvalid = "From field cannot be read"
+	ReasonHeaderMissing = "From field missing"
+)
+
+// Reasons of an allowance, for the audit log.
+const (
+	ReasonRule    = "allowed by rule"
+	ReasonDefault = "allowed by default"
+	ReasonProven  = "proven local identity"
+	ReasonAccount = "authenticated account"
+)
+
+// Decision is the answer at one stage of a transaction.
+type Decision struct {
+	Result Result
+	Reason string // one of the constants above
+	Rule   string // name of the rule that decided; empty when none matched
+	Relay  string // the rule's relay; empty for the default order
+
+	// CheckHeader says that the header section must be put to Policy.Header
+	// before any of the message is passed on.
+	CheckHeader bool
+}
+
+// Policy holds the compiled rules.
+//
+// The order of evaluation:
+//
+//  1. The first rule whose Match fits the identity and the listener decides;
+//     later ones are not looked at, whatever comes of it. An identity that is
+//     neither proven nor authenticated fits only a rule that names listeners
+//     and no attribute of an identity.
+//  2. That rule's decision: deny ends here.
+//  3. Its senders: Sender compares the reverse-path, Header each address of
+//     each From field (unless the rule says header_from = "any").
+//  4. Its recipients: Recipient compares each forward-path.
+//
+// When no rule matches: unknown is denied; without any rule every proven or
+// authenticated identity may send; else the default decides.
+type Policy struct {
+	fallback Result
+	rules    []rule
+}
+
+// New compiles rules, which are kept in the order given. fallback is for a
+// known identity that no rule matches. The error joins all that is wrong with
+// the rules; each names its rule and field.
+func New(fallback Result, rules []Rule) (*Policy, error) {
+	p := &Policy{fallback: fallback, rules: make([]rule, 0, len(rules))}
+	var errs []error
+	for i := range rules {
+		compiled, err := compile(&rules[i])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rule %q: %w", rules[i].Name, err))
+		}
+		p.rules = append(p.rules, compiled)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Sender decides at MAIL. reversePath is local@domain, or empty for the null
+// reverse-path.
+func (p *Policy) Sender(id Identity, listener, reversePath string) Decision {
+	r, decision := p.match(&id, listener)
+	if decision.Result == Allow && r != nil && !r.senders.fitReversePath(reversePath) {
+		return deny(r, ReasonSender)
+	}
+	return decision
+}
+
+// Recipient decides at RCPT, for one forward-path: local@domain, or
+// "postmaster" alone.
+func (p *Policy) Recipient(id Identity, listener, forwardPath string) Decision {
+	r, decision := p.match(&id, listener)
+	if decision.Result == Allow && r != nil && !r.recipients.fit(forwardPath) {
+		return deny(r, ReasonRecipient)
+	}
+	return decision
+}
+
+// Header decides when the header section is complete. It is the raw octets up
+// to the empty line, which may be included. All addresses of all From fields
+// must fit the rule's senders; for a rule that restricts no senders the section
+// is not looked at.
+func (p *Policy) Header(id Identity, listener string, headerSection []byte) Decision {
+	r, decision := p.match(&id, listener)
+	if !decision.CheckHeader {
+		return decision
+	}
+	addresses, err := FromAddresses(headerSection)
+	if err != nil {
+		return deny(r, ReasonHeaderInvalid)
+	}
+	if len(addresses) == 0 {
+		return deny(r, ReasonHeaderMissing)
+	}
+	for _, address := range addresses {
+		if !r.senders.fit(address) {
+			return deny(r, ReasonHeaderFrom)
+		}
+	}
+	return decision
+}
+
+// match finds the deciding rule, nil if none matches, and what it says before
+// addresses are looked at.
+func (p *Policy) match(id *Identity, listener string) (*rule, Decision) {
+	s := newSubject(id, listener)
+	for i := range p.rules {
+		r := &p.rules[i]
+		if !r.match(&s) {
+			continue
+		}
+		if r.decision == Deny {
+			return r, deny(r, ReasonIdentity)
+		}
+		return r, Decision{Result: Allow, Reason: ReasonRule, Rule: r.name, Relay: r.relay, CheckHeader: r.checkHeader}
+	}
+	return nil, p.withoutRule(id)
+}
+
+func (p *Policy) withoutRule(id *Identity) Decision {
+	switch {
+	case !id.known():
+		return Decision{Result: Deny, Reason: ReasonUnknown}
+	case len(p.rules) == 0 && id.Proven:
+		return Decision{Result: Allow, Reason: ReasonProven}
+	case len(p.rules) == 0:
+		return Decision{Result: Allow, Reason: ReasonAccount}
+	case p.fallback == Allow:
+		return Decision{Result: Allow, Reason: ReasonDefault}
+	}
+	return Decision{Result: Deny, Reason: ReasonNoRule}
+}
+
+func deny(r *rule, reason string) Decision {
+	return Decision{Result: Deny, Reason: reason, Rule: r.name}
+}

@@ -1,0 +1,139 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Rule is one [[policy.rule]] of the configuration.
+type Rule struct {
+	Name       string
+	Match      Match
+	Senders    []string // patterns of addresses; "<>" is the null reverse-path; empty or "*" allows all, that too
+	Recipients []string // patterns of addresses; empty or "*" allows all
+	HeaderFrom string   // HeaderFromSenders (also when empty) or HeaderFromAny
+	Decision   Result
+	Relay      string // empty for the default order
+}
+
+// Values of Rule.HeaderFrom.
+const (
+	HeaderFromSenders = "senders" // the From field must fit Senders as well
+	HeaderFromAny     = "any"     // the From field is not looked at
+)
+
+// Match says whom a rule is for. Each list holds patterns with * and ?; one of
+// a list must fit, and so for every list that is not empty. An attribute that
+// an identity does not have fits no pattern, "*" included. Names are compared
+// exactly, case included.
+type Match struct {
+	User      []string
+	UID       []string // patterns of the decimal number
+	Group     []string
+	Unit      []string
+	Container []string
+	Account   []string
+	Listener  []string
+}
+
+// rule is a compiled Rule.
+type rule struct {
+	name        string
+	who         matchers
+	senders     addressSet
+	recipients  addressSet
+	checkHeader bool
+	decision    Result
+	relay       string
+}
+
+// matchers is a compiled Match.
+type matchers struct {
+	user, uid, group, unit, container, account, listener patterns
+
+	onlyListener bool // names listeners and nobody: the one kind of rule that unknown can fit
+}
+
+func (r *rule) match(s *subject) bool {
+	m := &r.who
+	if !s.known && !m.onlyListener {
+		return false
+	}
+	return m.listener.fit(s.listener) &&
+		m.user.fit(s.user) && m.uid.fit(s.uid) && m.group.fitAny(s.groups) &&
+		m.unit.fit(s.unit) && m.container.fit(s.container) && m.account.fit(s.account)
+}
+
+func compile(from *Rule) (rule, error) {
+	c := compiler{}
+	r := rule{
+		name:       from.Name,
+		who:        c.match(&from.Match),
+		senders:    c.addresses("senders", from.Senders, true),
+		recipients: c.addresses("recipients", from.Recipients, false),
+		decision:   from.Decision,
+		relay:      from.Relay,
+	}
+	switch from.HeaderFrom {
+	case "", HeaderFromSenders:
+		r.checkHeader = !r.senders.all
+	case HeaderFromAny:
+	default:
+		c.fail("header_from", fmt.Errorf("%q is neither %q nor %q", from.HeaderFrom, HeaderFromSenders, HeaderFromAny))
+	}
+	return r, errors.Join(c.errs...)
+}
+
+// compiler gathers what is wrong with one rule.
+type compiler struct{ errs []error }
+
+func (c *compiler) fail(field string, err error) {
+	c.errs = append(c.errs, fmt.Errorf("%s: %w", field, err))
+}
+
+func (c *compiler) match(from *Match) matchers {
+	m := matchers{
+		user:      c.patterns("match.user", from.User),
+		uid:       c.patterns("match.uid", from.UID),
+		group:     c.patterns("match.group", from.Group),
+		unit:      c.patterns("match.unit", from.Unit),
+		container: c.patterns("match.container", from.Container),
+		account:   c.patterns("match.account", from.Account),
+		listener:  c.patterns("match.listener", from.Listener),
+	}
+	for _, uid := range from.UID {
+		if strings.Trim(uid, "0123456789*?") != "" {
+			c.fail("match.uid", fmt.Errorf("%q is not a number; match.user takes names", uid))
+		}
+	}
+	nobody := len(m.user)+len(m.uid)+len(m.group)+len(m.unit)+len(m.container)+len(m.account) == 0
+	m.onlyListener = nobody && len(m.listener) > 0
+	return m
+}
+
+func (c *compiler) patterns(field string, texts []string) patterns {
+	var list patterns
+	for _, text := range texts {
+		if text == "" {
+			c.fail(field, errors.New("empty pattern"))
+			continue
+		}
+		list = append(list, newPattern(text))
+	}
+	return list
+}
+
+func (c *compiler) addresses(field string, texts []string, null bool) addressSet {
+	set := addressSet{all: len(texts) == 0}
+	for _, text := range texts {
+		if text == nullPattern && !null {
+			c.fail(field, fmt.Errorf("%q is a reverse-path, never a recipient", text))
+			continue
+		}
+		if err := set.add(text); err != nil {
+			c.fail(field, err)
+		}
+	}
+	return set
+}
