@@ -208,26 +208,3 @@ func TestStoreFDRefuses(t *testing.T) {
 		t.Error("a closed file was taken")
 	}
 }
-
-func TestCredential(t *testing.T) {
-	t.Setenv("CREDENTIALS_DIRECTORY", "")
-	if _, err := systemd.Credential("relay-main"); !errors.Is(err, systemd.ErrNoCredentials) {
-		t.Errorf("error %v, want ErrNoCredentials", err)
-	}
-	dir := t.TempDir()
-	t.Setenv("CREDENTIALS_DIRECTORY", dir)
-	if err := os.WriteFile(filepath.Join(dir, "relay-main"), []byte("secret"), 0o400); err != nil {
-		t.Fatal(err)
-	}
-	if path, err := systemd.Credential("relay-main"); err != nil || path != filepath.Join(dir, "relay-main") {
-		t.Errorf("got %q, %v", path, err)
-	}
-	if _, err := systemd.Credential("relay-other"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), `"relay-other"`) {
-		t.Errorf("error %v, want one that names the credential", err)
-	}
-	for _, name := range []string{"", ".", "..", "../relay-main", "a/b", "/etc/shadow", "a:b", "a b"} {
-		if path, err := systemd.Credential(name); err == nil {
-			t.Errorf("name %q gave %q", name, path)
-		}
-	}
-}
