@@ -8,10 +8,14 @@
 // inet_diag query for the client's socket (or SO_PEERCRED on a Unix socket).
 // An answer counts only if it is for the very tuple that was asked, if the
 // socket is past its handshake and not a time-wait remnant, and if our own end
-// is still open afterwards: until then nobody else can hold the tuple. Names in
-// a cgroup path count up to the first unit or container only, because what lies
-// below may be delegated and named by its user. A user with a delegated subtree
-// can also make its own unit unknown, so deny such users by uid.
+// is still open afterwards: until then nobody else can hold the tuple. One thing
+// it takes from the ruleset: that a redirected connection whose source port had
+// to be changed (ct status snat) is refused before it reaches us, for the port
+// that we would ask about is somebody else's then.
+//
+// Names in a cgroup path count up to the first unit or container only, because
+// what lies below may be delegated and named by its user. A user with a
+// delegated subtree can also make its own unit unknown: deny such users by uid.
 //
 // An Identifier, a CGroups, a Users and a Processes may each be used by any
 // number of goroutines. Identification takes microseconds; a cgroup that was
