@@ -11,9 +11,7 @@
 // is still open afterwards: until then nobody else can hold the tuple. One thing
 // it takes from the ruleset: that a redirected connection whose source port had
 // to be changed (ct status snat) is refused before it reaches us, for the port
-// that we would ask about is somebody else's then.
-//
-// Names in a cgroup path count up to the first unit or container only, because
+// that we would ask about is somebody else's then. Names in a cgroup path count up to the first unit or container only, because
 // what lies below may be delegated and named by its user. A user with a
 // delegated subtree can also make its own unit unknown: deny such users by uid.
 //
