@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
-	"strings"
 
 	"go.uber.org/zap"
 )
@@ -56,7 +55,7 @@ func (g *generation) close() {
 func (g *generation) forDirect(serverName string) *tls.Certificate {
 	if g.files != nil {
 		p := g.files.current.Load()
-		name := strings.ToLower(serverName)
+		name := lowerASCII(serverName)
 		if p.covers(name) || !g.hostNames[name] {
 			return &p.certificate
 		}
@@ -67,7 +66,7 @@ func (g *generation) forDirect(serverName string) *tls.Certificate {
 // forRedirected picks the certificate for a client that believes it speaks to destination. What the local CA will not sign
 // gets the host's certificate, which a client that verifies refuses.
 func (g *generation) forRedirected(serverName string, destination netip.Addr) *tls.Certificate {
-	name := strings.ToLower(serverName)
+	name := lowerASCII(serverName)
 	var issued *tls.Certificate
 	switch {
 	case name == "":

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -58,6 +59,17 @@ func (s *subjects) addAddress(address netip.Addr) {
 	if address.IsValid() && !address.IsUnspecified() && !slices.Contains(s.addresses, address) {
 		s.addresses = append(s.addresses, address)
 	}
+}
+
+// lowerASCII returns name in lower case if it is ASCII. Any other is left alone and so refused: Unicode's lower case of the Kelvin
+// sign is the letter k, and a certificate would name what the client did not ask for.
+func lowerASCII(name string) string {
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf {
+			return name
+		}
+	}
+	return strings.ToLower(name)
 }
 
 // validHostName reports whether name, in lower case, may stand in a server_name extension and in a certificate:
