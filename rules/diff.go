@@ -47,6 +47,9 @@ func Diff(have, want Ruleset) []Drift {
 	if have.Owned != want.Owned {
 		d.add("", Altered, "ownership")
 	}
+	for _, o := range have.Others {
+		d.add(o, Added, "")
+	}
 	d.counters(have.Counters, want.Counters)
 	d.sets(have, want)
 	d.chains(have, want)
@@ -81,7 +84,7 @@ func (d *differ) sets(have, want Ruleset) {
 		switch {
 		case !ok:
 			d.add("set "+w.Name, Missing, "")
-		case !h.sameShape(w):
+		case !h.SameShape(w):
 			d.add("set "+w.Name, Altered, "")
 		case !w.Dynamic:
 			d.list("set "+w.Name, texts(h.Elements), texts(w.Elements))
@@ -100,7 +103,7 @@ func (d *differ) chains(have, want Ruleset) {
 		switch {
 		case !ok:
 			d.add("chain "+w.Name, Missing, "")
-		case !h.sameShape(w):
+		case !h.SameShape(w):
 			d.add("chain "+w.Name, Altered, "")
 		default:
 			d.rules("chain "+w.Name, texts(h.Rules), texts(w.Rules))
@@ -135,13 +138,14 @@ func (d *differ) list(object string, have, want []string) {
 	}
 }
 
-// sameShape tells whether a set of the kernel can hold what the wanted one holds.
-func (s Set) sameShape(o Set) bool {
+// SameShape tells whether two sets differ in their elements only.
+func (s Set) SameShape(o Set) bool {
 	return dataTypes(s.Key) == dataTypes(o.Key) && s.Dynamic == o.Dynamic && s.Counter == o.Counter &&
 		s.Timeout == o.Timeout && s.Size == o.Size
 }
 
-func (c Chain) sameShape(o Chain) bool {
+// SameShape tells whether two chains differ in their rules only.
+func (c Chain) SameShape(o Chain) bool {
 	if c.Base == nil || o.Base == nil {
 		return c.Base == o.Base
 	}

@@ -16,6 +16,9 @@ type Ruleset struct {
 	Counters []string
 	Sets     []Set
 	Chains   []Chain
+	// Others names what is in the kernel's table and is never wanted: objects
+	// of other kinds, or the flag that puts the whole table to sleep.
+	Others []string
 }
 
 // Set is a named set. A static set has Elements; a dynamic one is filled by

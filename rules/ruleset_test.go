@@ -119,6 +119,8 @@ func TestDiff(t *testing.T) {
 		{"timeout changed", func(r *Ruleset) { r.Sets[4].Timeout = 1 }, []string{"table inet smtpwall set inbound4: altered"}},
 		{"chain added", func(r *Ruleset) { r.Chains = append(r.Chains, Chain{Name: "x"}) },
 			[]string{"table inet smtpwall chain x: foreign"}},
+		{"put to sleep", func(r *Ruleset) { r.Others = []string{"flag dormant"} },
+			[]string{"table inet smtpwall flag dormant: foreign"}},
 		{"counter gone", func(r *Ruleset) { r.Counters = r.Counters[:1] },
 			[]string{"table inet smtpwall counter attempts_fwd: missing"}},
 	} {

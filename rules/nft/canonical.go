@@ -1,0 +1,84 @@
+package nft
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+// fingerprint identifies a rule by its expressions, whether we compiled them or
+// the kernel lists them. The kernel adds attributes with their default, which is
+// zero, so attributes that are zero do not count.
+func fingerprint(exprs [][]byte) string {
+	parts := make([]string, len(exprs))
+	for i, e := range exprs {
+		a := readAttrs(e)
+		parts[i] = a.text(unix.NFTA_EXPR_NAME) + canonical(a.text(unix.NFTA_EXPR_NAME), a[unix.NFTA_EXPR_DATA])
+	}
+	return strings.Join(parts, " ")
+}
+
+// fingerprintOf is the fingerprint of a rule of ours.
+func fingerprintOf(r rules.Rule) string {
+	var exprs [][]byte
+	for _, e := range compileRule(r) {
+		b, err := expr.Marshal(familyInet, e)
+		if err != nil {
+			panic(fmt.Sprintf("nft: marshalling rule %q: %v", r, err))
+		}
+		exprs = append(exprs, b)
+	}
+	return fingerprint(exprs)
+}
+
+// canonical writes attributes in the order of their numbers, without those that
+// are zero. path names the expression, or an attribute nested in it.
+func canonical(path string, b []byte) string {
+	var out strings.Builder
+	a := readAttrs(b)
+	out.WriteByte('{')
+	for _, kind := range slices.Sorted(maps.Keys(a)) {
+		below := fmt.Sprintf("%s.%d", path, kind)
+		value := fmt.Sprintf("%x", bytes.TrimRight(a[kind], "\x00"))
+		if !isText(below) {
+			value = fmt.Sprintf("%x", a[kind])
+		}
+		if isNested(below) {
+			value = canonical(below, a[kind])
+		}
+		if strings.Trim(value, "0{}") != "" {
+			fmt.Fprintf(&out, "%d=%s ", kind, value)
+		}
+	}
+	out.WriteByte('}')
+	return out.String()
+}
+
+// isNested tells which attributes of our expressions hold others. The kernel
+// does not always mark them.
+func isNested(path string) bool {
+	switch path {
+	case "cmp.3", "bitwise.4", "bitwise.5", "immediate.2", "immediate.2.2":
+		return true
+	}
+	return false
+}
+
+// isText tells which attributes are sent without and listed with a final zero.
+func isText(path string) bool { return path == "objref.2" }
+
+// describeForeign names a rule that is not ours by its expressions.
+func describeForeign(exprs [][]byte) rules.Rule {
+	names := make([]string, len(exprs))
+	for i, e := range exprs {
+		names[i] = readAttrs(e).text(unix.NFTA_EXPR_NAME)
+	}
+	return rules.Rule{rules.Foreign{Description: "rule of " + strings.Join(names, ", ")}}
+}

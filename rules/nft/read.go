@@ -1,0 +1,247 @@
+package nft
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+// found is a table as the kernel has it.
+type found struct {
+	rules.Ruleset
+	owner uint32 // port of the owning socket; 0 if nobody owns it
+}
+
+// reader reads tables out of the kernel.
+type reader struct {
+	sock *socket
+	ctx  context.Context
+}
+
+// dump asks for all objects of a kind in a table.
+func (r reader) dump(kind int, filter ...netlink.Attribute) ([]netlink.Message, error) {
+	return r.sock.dump(r.ctx, netlink.Message{
+		Header: netlink.Header{Type: messageType(kind), Flags: netlink.Dump},
+		Data:   body(familyInet, 0, filter...),
+	})
+}
+
+// generation is a number that changes with each change of any table.
+func (r reader) generation() (uint32, error) {
+	answer, err := r.sock.dump(r.ctx, netlink.Message{
+		Header: netlink.Header{Type: messageType(unix.NFT_MSG_GETGEN)},
+		Data:   body(unix.AF_UNSPEC, 0),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reading the generation of the ruleset: %w", err)
+	}
+	for _, m := range answer {
+		return messageAttrs(m).number(unix.NFTA_GEN_ID), nil
+	}
+	return 0, fmt.Errorf("reading the generation of the ruleset: no answer")
+}
+
+// table reads one table. A table that is not there is found without a name.
+func (r reader) table(like rules.Ruleset) (found, error) {
+	f, err := r.head(like.Table)
+	if err != nil || f.Table == "" {
+		return f, err
+	}
+	if err := r.objects(&f); err != nil {
+		return found{}, err
+	}
+	if err := r.sets(&f); err != nil {
+		return found{}, err
+	}
+	if err := r.chains(&f); err != nil {
+		return found{}, err
+	}
+	return f, r.rules(&f, like)
+}
+
+func (r reader) head(name string) (found, error) {
+	tables, err := r.dump(unix.NFT_MSG_GETTABLE)
+	if err != nil {
+		return found{}, fmt.Errorf("listing tables: %w", err)
+	}
+	for _, m := range tables {
+		a := messageAttrs(m)
+		if a.text(unix.NFTA_TABLE_NAME) != name || m.Data[0] != familyInet {
+			continue
+		}
+		flags := a.number(unix.NFTA_TABLE_FLAGS)
+		f := found{owner: a.number(attrTableOwner)}
+		f.Table, f.Owned = name, flags&tableOwned != 0
+		if rest := flags &^ (tableOwned | tableDormant); rest != 0 {
+			f.Others = append(f.Others, fmt.Sprintf("flags %#x", rest))
+		}
+		if flags&tableDormant != 0 {
+			f.Others = append(f.Others, "flag dormant")
+		}
+		return f, nil
+	}
+	return found{}, nil
+}
+
+func (r reader) objects(f *found) error {
+	objects, err := r.dump(unix.NFT_MSG_GETOBJ, textAttr(unix.NFTA_OBJ_TABLE, f.Table))
+	if err != nil {
+		return fmt.Errorf("listing counters: %w", err)
+	}
+	for _, m := range objects {
+		a := messageAttrs(m)
+		if a.number(unix.NFTA_OBJ_TYPE) == unix.NFT_OBJECT_COUNTER {
+			f.Counters = append(f.Counters, a.text(unix.NFTA_OBJ_NAME))
+		} else {
+			f.Others = append(f.Others, "object "+a.text(unix.NFTA_OBJ_NAME))
+		}
+	}
+	flows, err := r.dump(unix.NFT_MSG_GETFLOWTABLE, textAttr(1, f.Table))
+	if err != nil {
+		return fmt.Errorf("listing flow tables: %w", err)
+	}
+	for _, m := range flows {
+		f.Others = append(f.Others, "flowtable "+messageAttrs(m).text(2))
+	}
+	return nil
+}
+
+func (r reader) sets(f *found) error {
+	sets, err := r.dump(unix.NFT_MSG_GETSET, textAttr(unix.NFTA_SET_TABLE, f.Table))
+	if err != nil {
+		return fmt.Errorf("listing sets: %w", err)
+	}
+	for _, m := range sets {
+		a := messageAttrs(m)
+		if flags := a.number(unix.NFTA_SET_FLAGS); flags&unix.NFT_SET_ANONYMOUS != 0 {
+			continue // part of a foreign rule, and gone with it
+		}
+		s := parseSet(a)
+		if !s.Dynamic {
+			if s.Elements, err = r.elements(f.Table, s.Name); err != nil {
+				return err
+			}
+		}
+		f.Sets = append(f.Sets, s)
+	}
+	return nil
+}
+
+// parseSet reads the declaration of a set. One that is unlike any of ours (a
+// map, a set of ranges) comes out without a key, which equals none.
+func parseSet(a attrs) rules.Set {
+	const dynamic = unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
+	s := rules.Set{
+		Name:    a.text(unix.NFTA_SET_NAME),
+		Timeout: time.Duration(a.number64(unix.NFTA_SET_TIMEOUT)) * time.Millisecond,
+		Size:    int(a.nested(unix.NFTA_SET_DESC).number(unix.NFTA_SET_DESC_SIZE)),
+	}
+	s.Counter = a.nested(attrSetExpr).text(unix.NFTA_EXPR_NAME) == "counter"
+	switch a.number(unix.NFTA_SET_FLAGS) {
+	case 0:
+		s.Key = keyOf(a.number(unix.NFTA_SET_KEY_TYPE))
+	case dynamic:
+		s.Dynamic = true
+		s.Key = keyOf(a.number(unix.NFTA_SET_KEY_TYPE))
+	}
+	if a.has(attrSetExprs) {
+		s.Key = nil
+	}
+	return s
+}
+
+// Attributes of sets that x/sys does not name: the statement, or several, that
+// each element has.
+const (
+	attrSetExpr  = 17
+	attrSetExprs = 18
+)
+
+func (r reader) elements(table, set string) ([]rules.Element, error) {
+	answer, err := r.dump(unix.NFT_MSG_GETSETELEM,
+		textAttr(unix.NFTA_SET_ELEM_LIST_TABLE, table), textAttr(unix.NFTA_SET_ELEM_LIST_SET, set))
+	if err != nil {
+		return nil, fmt.Errorf("listing set %s: %w", set, err)
+	}
+	var out []rules.Element
+	for _, m := range answer {
+		for _, e := range elements(messageAttrs(m)[unix.NFTA_SET_ELEM_LIST_ELEMENTS]) {
+			key := readAttrs(e).nested(unix.NFTA_SET_ELEM_KEY)
+			out = append(out, decodeElement(key[unix.NFTA_DATA_VALUE]))
+		}
+	}
+	return out, nil
+}
+
+func (r reader) chains(f *found) error {
+	chains, err := r.dump(unix.NFT_MSG_GETCHAIN)
+	if err != nil {
+		return fmt.Errorf("listing chains: %w", err)
+	}
+	for _, m := range chains {
+		a := messageAttrs(m)
+		if m.Data[0] == familyInet && a.text(unix.NFTA_CHAIN_TABLE) == f.Table {
+			f.Chains = append(f.Chains, rules.Chain{Name: a.text(unix.NFTA_CHAIN_NAME), Base: parseBase(a)})
+		}
+	}
+	return nil
+}
+
+func parseBase(a attrs) *rules.Base {
+	if !a.has(unix.NFTA_CHAIN_HOOK) {
+		return nil
+	}
+	hook := a.nested(unix.NFTA_CHAIN_HOOK)
+	b := &rules.Base{
+		Type:     a.text(unix.NFTA_CHAIN_TYPE),
+		Hook:     fmt.Sprintf("hook %d", hook.number(unix.NFTA_HOOK_HOOKNUM)),
+		Priority: int(int32(hook.number(unix.NFTA_HOOK_PRIORITY))),
+		Policy:   "drop",
+	}
+	if name, ok := hookNames()[hook.number(unix.NFTA_HOOK_HOOKNUM)]; ok {
+		b.Hook = name
+	}
+	if a.number(unix.NFTA_CHAIN_POLICY) == 1 { // NF_ACCEPT
+		b.Policy = "accept"
+	}
+	return b
+}
+
+func hookNames() map[uint32]string {
+	return map[uint32]string{unix.NF_INET_LOCAL_OUT: "output", unix.NF_INET_FORWARD: "forward"}
+}
+
+// rules reads the rules of all chains. Those that like has too are given as
+// its own, whichever chain they are in.
+func (r reader) rules(f *found, like rules.Ruleset) error {
+	known := make(map[string]rules.Rule)
+	for _, c := range like.Chains {
+		for _, rule := range c.Rules {
+			known[fingerprintOf(rule)] = rule
+		}
+	}
+	answer, err := r.dump(unix.NFT_MSG_GETRULE, textAttr(unix.NFTA_RULE_TABLE, f.Table))
+	if err != nil {
+		return fmt.Errorf("listing rules: %w", err)
+	}
+	byChain := make(map[string][]rules.Rule)
+	for _, m := range answer {
+		a := messageAttrs(m)
+		exprs := elements(a[unix.NFTA_RULE_EXPRESSIONS])
+		rule, ok := known[fingerprint(exprs)]
+		if !ok {
+			rule = describeForeign(exprs)
+		}
+		chain := a.text(unix.NFTA_RULE_CHAIN)
+		byChain[chain] = append(byChain[chain], rule)
+	}
+	for i, c := range f.Chains {
+		f.Chains[i].Rules = byChain[c.Name]
+	}
+	return nil
+}

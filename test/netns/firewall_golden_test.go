@@ -1,0 +1,66 @@
+package netns_test
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/smtpwall/smtpwall/rules"
+	"github.com/smtpwall/smtpwall/rules/nft"
+)
+
+// TestFirewallGoldens: what Apply loads, what nft lists, what nft loads from
+// the golden text and what Render writes are all the same.
+func TestFirewallGoldens(t *testing.T) {
+	observe, reject := goldenFirewallOptions(), goldenFirewallOptions()
+	observe.Mode = rules.Observe
+	reject.SubmissionPorts, reject.Relays = rules.RejectSubmission, nil
+	for _, c := range []struct {
+		golden, lock string
+		options      rules.Options
+	}{
+		{"observe", "", observe},
+		{"enforce-redirect", "lock-redirect", goldenFirewallOptions()},
+		{"enforce-reject", "lock-reject", reject},
+	} {
+		t.Run(c.golden, func(t *testing.T) {
+			f := newFirewall(t, nft.Options{Lock: true})
+			f.apply(c.options)
+			golden := readGolden(t, c.golden)
+			if got := f.listTable(rules.Table); got != golden {
+				t.Errorf("nft lists\n%s\nwant\n%s", got, golden)
+			}
+			if c.lock != "" {
+				if got, want := f.listTable(rules.LockTable), readGolden(t, c.lock); got != want {
+					t.Errorf("nft lists\n%s\nwant\n%s", got, want)
+				}
+			}
+			f.load(f.Remote, golden)
+			if got := f.run(f.Remote, "", "nft", "list", "table", "inet", rules.Table); got != golden {
+				t.Errorf("loaded from the golden text, nft lists\n%s\nwant\n%s", got, golden)
+			}
+		})
+	}
+}
+
+func readGolden(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("../../rules/testdata/" + name + ".nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// goldenFirewallOptions are those that rules/testdata was made with.
+func goldenFirewallOptions() rules.Options {
+	return rules.Options{
+		Mode:     rules.Enforce,
+		ProxyUID: 990,
+		Redirect: map[uint16]uint16{465: 465, 587: 587, 2525: 12525},
+		Relays: []netip.AddrPort{
+			netip.MustParseAddrPort("198.51.100.7:587"), netip.MustParseAddrPort("198.51.100.8:10025"),
+			netip.MustParseAddrPort("[2001:db8::7]:587"), netip.MustParseAddrPort("[2001:db8::8]:10025"),
+		},
+	}
+}

@@ -1,0 +1,152 @@
+package netns_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/lab"
+	"github.com/smtpwall/smtpwall/rules"
+	"github.com/smtpwall/smtpwall/rules/nft"
+)
+
+// Users of the firewall tests.
+const (
+	fwProxy    = 990
+	fwOrdinary = 1234
+)
+
+// Relays of the firewall tests, all of them addresses of the remote.
+var (
+	fwRelay4      = netip.MustParseAddr("198.51.100.7")
+	fwRelay6      = netip.MustParseAddr("2001:db8::7")
+	fwRelayPort   = uint16(587)
+	fwOddPort     = uint16(10025)
+	fwListenPorts = map[uint16]uint16{465: 465, 587: 587, 2525: 12525}
+)
+
+func fwOptions() rules.Options {
+	return rules.Options{
+		Mode:     rules.Enforce,
+		ProxyUID: fwProxy,
+		Redirect: fwListenPorts,
+		Relays: []netip.AddrPort{
+			netip.AddrPortFrom(fwRelay4, fwRelayPort), netip.AddrPortFrom(fwRelay6, fwRelayPort),
+			netip.AddrPortFrom(fwRelay4, fwOddPort), netip.AddrPortFrom(fwRelay6, fwOddPort),
+		},
+	}
+}
+
+// firewall is a lab with a Conn in its host.
+type firewall struct {
+	*lab.Lab
+	t    *testing.T
+	conn *nft.Conn
+}
+
+func newFirewall(t *testing.T, o nft.Options) *firewall {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test changes firewall rules in network namespaces of its own and needs root")
+	}
+	l, err := lab.New(lab.Options{Container: true, RemoteAddrs: []netip.Addr{fwRelay4, fwRelay6}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &firewall{Lab: l, t: t}
+	t.Cleanup(func() {
+		if f.conn != nil {
+			f.conn.Close()
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f.conn = f.open(o)
+	return f
+}
+
+// open opens one more Conn in the host.
+func (f *firewall) open(o nft.Options) *nft.Conn {
+	f.t.Helper()
+	var conn *nft.Conn
+	err := f.Host.Do(func() (err error) {
+		conn, err = nft.Open(o)
+		return err
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return conn
+}
+
+func (f *firewall) apply(o rules.Options) {
+	f.t.Helper()
+	if err := f.conn.Apply(f.t.Context(), o); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// nft runs the nft command in the host and returns what it prints.
+func (f *firewall) nft(args ...string) string {
+	f.t.Helper()
+	return f.run(f.Host, "", "nft", args...)
+}
+
+// load gives a ruleset in nft's language to the nft command in a namespace.
+func (f *firewall) load(ns *lab.Namespace, ruleset string) {
+	f.t.Helper()
+	f.run(ns, ruleset, "nft", "-f", "-")
+}
+
+func (f *firewall) run(ns *lab.Namespace, input, name string, args ...string) string {
+	f.t.Helper()
+	cmd := ns.Command(f.t.Context(), name, args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		f.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// listTable is a table as nft lists it, without the comment that names the
+// program that owns it.
+func (f *firewall) listTable(name string) string {
+	f.t.Helper()
+	return regexp.MustCompile(` # progname .*`).ReplaceAllString(f.nft("list", "table", "inet", name), "")
+}
+
+// outcome of an attempt to connect.
+type outcome string
+
+const (
+	reached outcome = "reached" // whoever listens there
+	reset   outcome = "reset"   // at once
+	silent  outcome = "silent"  // no answer in two seconds
+)
+
+// dial connects as uid and says how it went. Nothing else is closed at once.
+func dial(t *testing.T, ns *lab.Namespace, uid uint32, to netip.AddrPort) outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	conn, err := ns.DialAs(ctx, uid, to)
+	switch {
+	case err == nil:
+		conn.Close()
+		return reached
+	case errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil:
+		return reset
+	case ctx.Err() != nil:
+		return silent
+	}
+	t.Fatalf("connecting to %s: %v", to, err)
+	return ""
+}
