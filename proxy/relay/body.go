@@ -31,7 +31,7 @@ type body struct {
 	waiting bool        // DATA was sent and 354 not read yet
 	ready   bool        // 354 was read
 	chunks  int         // BDAT commands without their reply
-	refused *smtp.Reply // the relay's refusal: what follows is dropped
+	reply   *smtp.Reply // the relay's last word on the message: what follows is dropped
 	failure *Error      // the connection's: what follows is dropped
 }
 
@@ -45,7 +45,7 @@ func (b *body) free() {
 }
 
 // over says that nothing more needs to be sent.
-func (b *body) over() bool { return b.refused != nil || b.failure != nil }
+func (b *body) over() bool { return b.reply != nil || b.failure != nil }
 
 // StartData announces the data now, where that takes a round trip, so that it
 // passes while the client still sends. Not to be called while the message may
@@ -116,7 +116,7 @@ func (t *Transaction) Finish() (smtp.Reply, error) {
 		t.Abort()
 		return smtp.Reply{}, t.body.failure
 	}
-	reply := *t.body.refused
+	reply := *t.body.reply
 	t.end(reply)
 	return reply, nil
 }
@@ -170,7 +170,7 @@ func (t *Transaction) awaitGo() {
 	case reply.Code == 354:
 		t.body.ready = true
 	case reply.Transient() || reply.Permanent():
-		t.body.refused = &reply
+		t.body.reply = &reply
 		// The relay keeps the envelope after it refused DATA.
 		t.phase, t.c.needsReset = phaseEnvelope, true
 	default:
@@ -198,7 +198,7 @@ func (t *Transaction) writeBody(p []byte, last bool) {
 
 // refuse keeps the relay's refusal of data that it did not let us finish.
 func (t *Transaction) refuse(reply smtp.Reply) {
-	t.body.refused = &reply
+	t.body.reply = &reply
 	t.phase = phaseBroken
 }
 
@@ -236,7 +236,7 @@ func (t *Transaction) readFinal() {
 		t.body.failure = t.pool.fail(StepDataEnd, &refusal{reply})
 		t.afterEnd()
 	default:
-		t.body.refused = &reply
+		t.body.reply = &reply
 	}
 }
 

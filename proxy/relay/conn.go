@@ -25,6 +25,7 @@ type conn struct {
 	reader       *smtp.Reader
 	capabilities Capabilities
 	uses         int       // transactions begun
+	kept         bool      // it was idle before it was lent
 	idleSince    time.Time // when it was given back
 	needsReset   bool      // RSET goes before the next MAIL
 }

@@ -93,6 +93,7 @@ func (p *Pool) takeIdle() *conn {
 	c := p.idle[n-1]
 	p.idle[n-1] = nil
 	p.idle = p.idle[:n-1]
+	c.kept = true
 	return c
 }
 

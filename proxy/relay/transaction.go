@@ -70,9 +70,9 @@ func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Rec
 	if t.phase == phaseRefused {
 		return repeat(t.flight.refusal, len(recipients)), nil
 	}
-	reused := t.phase == phaseNew && t.c.uses > 1
+	kept := t.phase == phaseNew && t.c.kept
 	replies, err := t.sendEnvelope(recipients)
-	if err != nil && reused && ctx.Err() == nil {
+	if err != nil && kept && ctx.Err() == nil {
 		// The relay closed a kept connection: nothing of the message was
 		// handed over, so a new one may try.
 		if err = t.replaceConnection(ctx); err != nil {

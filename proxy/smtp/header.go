@@ -4,14 +4,15 @@ import "bytes"
 
 // HeaderEnd gives the length of the header section in message octets, the
 // empty line that ends it included (RFC 5322 section 2.1), or -1 if it does not
-// end in p. A message that starts with an empty line has a header section of
-// no fields.
-func HeaderEnd(p []byte) int {
+// end in p. The first seen octets were looked at before. A message that starts
+// with an empty line has a header section of no fields.
+func HeaderEnd(p []byte, seen int) int {
 	if bytes.HasPrefix(p, []byte("\r\n")) {
 		return 2
 	}
-	if i := bytes.Index(p, []byte("\r\n\r\n")); i >= 0 {
-		return i + 4
+	from := max(0, seen-len("\r\n\r"))
+	if i := bytes.Index(p[from:], []byte("\r\n\r\n")); i >= 0 {
+		return from + i + 4
 	}
 	return -1
 }

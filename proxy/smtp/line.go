@@ -21,14 +21,15 @@ var (
 var errNoProgress = errors.New("reader returned no data and no error")
 
 // Reader reads lines and data from a source through one buffer that its owner
-// lends it. A larger buffer can be lent for the data phase and taken back.
+// lends it. A larger buffer can be lent for the data phase and taken back; a
+// line that is longer than the buffer and still allowed makes it grow.
 type Reader struct {
 	src  io.Reader
 	buf  []byte
 	r, w int // the unread octets are buf[r:w]
 }
 
-// NewReader reads src through buf, whose length bounds the longest line.
+// NewReader reads src through buf.
 func NewReader(src io.Reader, buf []byte) *Reader { return &Reader{src: src, buf: buf} }
 
 // Reset drops what is buffered and reads from src from now on. It is how
@@ -96,8 +97,11 @@ func (r *Reader) Line(max int) ([]byte, error) {
 			return r.cutLine(scanned+i, max)
 		}
 		scanned = len(unread)
-		if scanned >= max || scanned == len(r.buf) {
+		if scanned >= max {
 			return nil, r.skipLine()
+		}
+		if scanned == len(r.buf) {
+			r.grow(max)
 		}
 		if err := r.Fill(); err != nil {
 			if err == io.EOF && scanned > 0 {
@@ -106,6 +110,13 @@ func (r *Reader) Line(max int) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// grow makes room for a line of max octets. Few lines need it: AUTH with a
+// token (RFC 4954 section 4).
+func (r *Reader) grow(max int) {
+	buf := make([]byte, max)
+	r.r, r.w, r.buf = 0, copy(buf, r.Unread()), buf
 }
 
 // cutLine consumes the line whose LF is at lf of the unread octets.

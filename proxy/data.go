@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/smtp"
+)
+
+// data is RFC 5321 section 4.1.1.4.
+func (s *session) data(smtp.Command) {
+	t := s.transaction
+	if t.failed != nil {
+		s.endRefused(*t.failed)
+		return
+	}
+	s.reply(354, smtp.EnhancedCode{}, "end data with <CRLF>.<CRLF>")
+	if err := s.flush(); err != nil {
+		s.readFailed(err)
+		return
+	}
+	s.startIntake()
+	if s.receiveData() {
+		s.finishMessage()
+	}
+}
+
+func (s *session) startIntake() {
+	t := s.transaction
+	t.intake = newIntake(s, t)
+	if !t.decision.CheckHeader {
+		t.delivery.start()
+	}
+}
+
+// receiveData reads to the end of the data; false if the session cannot go on.
+func (s *session) receiveData() bool {
+	defer s.borrowDataBuffer()()
+	s.expectData()
+	var decoder smtp.Decoder
+	for {
+		unread := s.reader.Unread()
+		n, used, done, err := decoder.Decode(unread)
+		if err != nil {
+			s.dataFailed(err)
+			return false
+		}
+		s.transaction.intake.take(unread[:n])
+		s.reader.Consume(used)
+		if done {
+			return true
+		}
+		if err := s.fillData(); err != nil {
+			s.dataFailed(err)
+			return false
+		}
+	}
+}
+
+// borrowDataBuffer gives the reader a large buffer, and takes it back later
+// unless more is pipelined behind the data than the small one holds.
+func (s *session) borrowDataBuffer() (giveBack func()) {
+	large := dataBuffers.Get().(*[]byte)
+	small := s.reader.Lend(*large)
+	return func() {
+		if returned := s.reader.Lend(small); &returned[0] == &(*large)[0] {
+			dataBuffers.Put(large)
+		}
+	}
+}
+
+// expectData allows DataTimeout for what follows, however slowly it comes.
+func (s *session) expectData() {
+	s.deadline = time.Now().Add(s.settings.Limits.DataTimeout)
+	_ = s.conn.SetDeadline(s.deadline)
+}
+
+// fillData reads more of the message. A shutdown lets it come in.
+func (s *session) fillData() error {
+	err := s.reader.Fill()
+	if errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load() && time.Now().Before(s.deadline) {
+		_ = s.conn.SetDeadline(s.deadline)
+		err = s.reader.Fill()
+	}
+	return err
+}
+
+// dataFailed ends a session whose data broke off or broke the rules.
+func (s *session) dataFailed(err error) {
+	t := s.transaction
+	t.outcome = result{custody: audit.CustodyClient, err: err}
+	if errors.Is(err, smtp.ErrBareCR) || errors.Is(err, smtp.ErrBareLF) {
+		reply := s.mark(smtp.NewReply(554, smtp.EnhancedCode{5, 6, 0}, err.Error()+" is not allowed, lines end in CRLF"))
+		t.outcome.reply = reply
+		s.farewell(reply.Code, reply.Enhanced, reply.Text())
+	} else {
+		s.readFailed(err)
+	}
+	s.dropTransaction()
+}
+
+// finishMessage ends the delivery and gives the client its reply.
+func (s *session) finishMessage() {
+	t := s.transaction
+	t.outcome = t.intake.finish()
+	t.outcome.reply = s.mark(t.outcome.reply)
+	s.out = t.outcome.reply.AppendTo(s.out)
+	if !t.outcome.reply.Positive() {
+		defer s.countError()
+	}
+	s.dropTransaction()
+}
+
+// bdat is RFC 3030 section 2. The octets follow at once, whatever we think of
+// the command, so they are always read.
+func (s *session) bdat(c smtp.Command) {
+	chunk, ok := smtp.ParseChunk(c.Arg)
+	if !ok || chunk.Size > s.longestChunk() {
+		// Where the next command starts cannot be known, or is too far away.
+		s.trouble = "unusable BDAT"
+		s.farewell(501, badSyntax, "BDAT needs a number of octets within the announced SIZE")
+		return
+	}
+	if refusal, bad := s.checkBdat(); bad {
+		if s.receiveChunk(chunk.Size, nil) {
+			s.out = refusal.AppendTo(s.out)
+			s.countError()
+		}
+		return
+	}
+	t := s.transaction
+	if t.intake == nil {
+		s.startIntake()
+	}
+	s.state = stateChunks
+	if !s.receiveChunk(chunk.Size, t.intake) {
+		return
+	}
+	if !chunk.Last {
+		s.reply(250, smtp.EnhancedCode{2, 0, 0}, strconv.FormatInt(chunk.Size, 10)+" octets received")
+		return
+	}
+	if err := t.intake.checker.End(); err != nil {
+		s.dataFailed(err)
+		return
+	}
+	s.finishMessage()
+}
+
+// longestChunk leaves room for a client that is a little over the limit, who
+// gets a proper 552.
+func (s *session) longestChunk() int64 { return 2*s.settings.Limits.MaxMessage + 1<<20 }
+
+func (s *session) checkBdat() (smtp.Reply, bool) {
+	if s.state != stateRcpt && s.state != stateChunks {
+		return sequence("BDAT comes after an accepted RCPT"), true
+	}
+	if t := s.transaction; t.failed != nil {
+		return *t.failed, true
+	}
+	return smtp.Reply{}, false
+}
+
+// receiveChunk reads the octets of one BDAT, into the void without an intake.
+func (s *session) receiveChunk(size int64, intake *intake) bool {
+	defer s.borrowDataBuffer()()
+	s.expectData()
+	for size > 0 {
+		part := s.reader.Unread()
+		if int64(len(part)) > size {
+			part = part[:size]
+		}
+		if intake != nil {
+			if err := intake.checker.Check(part); err != nil {
+				s.dataFailed(err)
+				return false
+			}
+			intake.take(part)
+		}
+		size -= int64(len(part))
+		s.reader.Consume(len(part))
+		if size == 0 {
+			break
+		}
+		if err := s.fillData(); err != nil {
+			s.chunkFailed(err)
+			return false
+		}
+	}
+	return true
+}
+
+func (s *session) chunkFailed(err error) {
+	if s.transaction != nil {
+		s.dataFailed(err)
+		return
+	}
+	s.readFailed(err)
+}

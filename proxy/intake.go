@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/smtp"
+)
+
+// intake is the message on its way in: it counts octets, holds the header
+// section back until it was looked at, puts our trace field in front, and
+// passes the rest on as it comes.
+type intake struct {
+	session     *session
+	transaction *transaction
+	size        int64            // octets of the client's message
+	head        []byte           // of a header section that has not ended yet
+	passing     bool             // the header section was accepted
+	refusal     *smtp.Reply      // ours; the rest is read and dropped
+	checker     smtp.LineChecker // for BDAT
+}
+
+func newIntake(s *session, t *transaction) *intake { return &intake{session: s, transaction: t} }
+
+// take takes the next octets of the message and keeps none of them.
+func (in *intake) take(p []byte) {
+	in.size += int64(len(p))
+	if limit := in.session.settings.Limits.MaxMessage; in.size > limit && in.refusal == nil {
+		in.refuse(smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, // RFC 1870 section 6.3
+			"message too large: the limit is "+strconv.FormatInt(limit, 10)+" octets"))
+	}
+	switch {
+	case in.refusal != nil || len(p) == 0:
+	case in.passing:
+		in.transaction.delivery.write(p)
+	default:
+		in.takeHead(p)
+	}
+}
+
+// takeHead gathers the header section. Most come whole in the first octets,
+// and are not copied.
+func (in *intake) takeHead(p []byte) {
+	seen := len(in.head)
+	if seen > 0 {
+		in.head = append(in.head, p...)
+		p = in.head
+	}
+	switch end := smtp.HeaderEnd(p, seen); {
+	case end >= 0:
+		in.judgeHead(p[:end], p)
+	case len(p) > maxHeader:
+		in.refuse(smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, "header section too large"))
+	case seen == 0:
+		in.head = append(in.head, p...)
+	}
+}
+
+// judgeHead lets the header section and what came with it through, or refuses
+// the message.
+func (in *intake) judgeHead(header, message []byte) {
+	if smtp.CountField(header, "received") > maxReceived {
+		in.refuse(smtp.NewReply(554, smtp.EnhancedCode{5, 4, 6}, "too many hops: the message goes in circles")) // RFC 5321 section 6.3
+		return
+	}
+	t := in.transaction
+	if t.decision.CheckHeader {
+		decision := in.session.judgeHeader(header)
+		if decision.Result != policy.Allow {
+			t.decision = decision
+			in.refuse(smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, ruled(decision)))
+			return
+		}
+	}
+	in.passing = true
+	t.delivery.write(in.session.traceField(t, time.Now()))
+	t.delivery.write(message)
+	in.head = nil
+}
+
+// refuse drops the message; the client hears of it at the end of the data.
+func (in *intake) refuse(reply smtp.Reply) {
+	in.refusal = &reply
+	in.head = nil
+	in.transaction.delivery.abort()
+}
+
+// finish ends the message.
+func (in *intake) finish() result {
+	if in.refusal == nil && !in.passing {
+		in.judgeHead(in.head, in.head) // a message of header fields alone
+	}
+	if in.refusal != nil {
+		return result{reply: *in.refusal, custody: audit.CustodyClient}
+	}
+	return in.transaction.delivery.finish()
+}

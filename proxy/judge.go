@@ -1,0 +1,41 @@
+package proxy
+
+import (
+	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/smtp"
+)
+
+// identity is who policy decides about: what the kernel proved and the account
+// that AUTH verified. What a redirected client claims is not in it.
+func (s *session) identity() policy.Identity {
+	return policy.Identity{
+		Proven:    s.peer.Proven,
+		UID:       s.peer.UID,
+		User:      s.peer.User,
+		Groups:    s.peer.Groups,
+		Unit:      s.peer.Unit,
+		Container: s.peer.Container,
+		Account:   s.account,
+	}
+}
+
+func (s *session) judgeSender(reversePath string) policy.Decision {
+	return s.settings.Policy.Sender(s.identity(), string(s.role), reversePath)
+}
+
+func (s *session) judgeRecipient(address string) policy.Decision {
+	return s.settings.Policy.Recipient(s.identity(), string(s.role), address)
+}
+
+func (s *session) judgeHeader(header []byte) policy.Decision {
+	return s.settings.Policy.Header(s.identity(), string(s.role), header)
+}
+
+// denial is the reply to what policy refuses. Where a password would tell us
+// who it is, the reply asks for one (RFC 4954 section 6).
+func (s *session) denial(d policy.Decision) smtp.Reply {
+	if d.Reason == policy.ReasonUnknown && len(s.mechanisms()) > 0 {
+		return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "authentication required"))
+	}
+	return s.mark(smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, ruled(d)))
+}

@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/auth"
+	"github.com/smtpwall/smtpwall/proxy/peer"
+)
+
+// Role says which listener took a connection, and so how TLS starts on it.
+type Role string
+
+// The listeners. A redirected connection is of role Intercepted for policy and
+// audit, whichever listener took it.
+const (
+	Submission  Role = "submission"  // 587, STARTTLS (RFC 6409)
+	Submissions Role = "submissions" // 465, implicit TLS (RFC 8314)
+	Alternate   Role = "alternate"   // 2525, STARTTLS
+	Socket      Role = "socket"      // Unix socket
+	Intercepted Role = "intercepted"
+)
+
+// Identifier says who is on the other end of a connection, from what the
+// kernel knows. It never fails: unknown is a value.
+type Identifier interface {
+	TCP(*net.TCPConn) peer.Peer
+	Unix(*net.UnixConn) peer.Peer
+}
+
+// EventLog keeps audit events.
+type EventLog interface {
+	Write(*audit.Event) error
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	Identifier Identifier
+	Events     EventLog
+	Throttle   *auth.Throttle // slows those who guess passwords; shared by all sessions
+	Logger     *zap.Logger
+	Settings   *Settings
+}
+
+// Server accepts and serves sessions.
+type Server struct {
+	identifier Identifier
+	events     EventLog
+	throttle   *auth.Throttle
+	log        *zap.Logger
+	settings   atomic.Pointer[Settings]
+
+	mu        sync.Mutex
+	sessions  map[*session]struct{}
+	perPeer   map[string]int
+	listeners map[net.Listener]struct{}
+	stopping  bool
+	running   sync.WaitGroup // sessions
+}
+
+// New makes a server that listens nowhere yet.
+func New(options Options) *Server {
+	s := &Server{
+		identifier: options.Identifier,
+		events:     options.Events,
+		throttle:   options.Throttle,
+		log:        options.Logger.Named("proxy"),
+		sessions:   map[*session]struct{}{},
+		perPeer:    map[string]int{},
+		listeners:  map[net.Listener]struct{}{},
+	}
+	s.settings.Store(options.Settings)
+	return s
+}
+
+// Apply makes settings those of the sessions that begin from now on.
+func (s *Server) Apply(settings *Settings) { s.settings.Store(settings) }
+
+// Sessions is how many are open.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+// ErrStopped is what Serve returns after Shutdown.
+var ErrStopped = errors.New("server stopped")
+
+// Serve accepts connections until Shutdown, and survives what passes: a client
+// that is gone already, or too many open files. The listener is closed when it returns.
+func (s *Server) Serve(listener net.Listener, role Role) error {
+	defer listener.Close()
+	if !s.own(listener) {
+		return ErrStopped
+	}
+	pause := time.Duration(0)
+	for {
+		conn, err := listener.Accept()
+		if err == nil {
+			pause = 0
+			s.start(conn, role)
+			continue
+		}
+		if s.isStopping() || errors.Is(err, net.ErrClosed) {
+			return ErrStopped
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.log.Warn("connection not accepted", zap.Error(err), zap.Duration(logfields.Delay, pause))
+		time.Sleep(pause)
+	}
+}
+
+func (s *Server) own(listener net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopping {
+		s.listeners[listener] = struct{}{}
+	}
+	return !s.stopping
+}
+
+func (s *Server) isStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
+}
+
+// start gives a connection its session and goroutine, which Shutdown waits for.
+func (s *Server) start(conn net.Conn, role Role) {
+	session := newSession(s, conn, role)
+	s.mu.Lock()
+	full := len(s.sessions) >= session.settings.Limits.MaxSessions
+	if full || s.stopping {
+		s.mu.Unlock()
+		turnAway(conn, session.settings.HostName)
+		return
+	}
+	s.sessions[session] = struct{}{}
+	s.running.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.running.Done()
+		session.run()
+		s.mu.Lock()
+		delete(s.sessions, session)
+		s.mu.Unlock()
+	}()
+}
+
+// turnAway refuses a connection at no cost: the line fits the empty send
+// buffer, so writing it cannot block.
+func turnAway(conn net.Conn, host string) {
+	_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+	_, _ = conn.Write([]byte("421 4.3.2 " + host + " too many connections, try again later\r\n"))
+	_ = conn.Close()
+}
+
+// admit counts a session of a peer; false if it has too many. The count is
+// given back with leave.
+func (s *Server) admit(key string, limit int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.perPeer[key] >= limit {
+		return false
+	}
+	s.perPeer[key]++
+	return true
+}
+
+func (s *Server) leave(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.perPeer[key]--; s.perPeer[key] <= 0 {
+		delete(s.perPeer, key)
+	}
+}
+
+// Shutdown stops accepting, lets each session end its transaction, tells the
+// idle ones 421, and waits. When ctx ends first, the rest are cut off; their
+// clients have no 250 and keep their messages.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopping = true
+	for listener := range s.listeners {
+		_ = listener.Close()
+	}
+	for session := range s.sessions {
+		session.drain()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() { // ends with the last session; they were all told to go
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.cutOff()
+	<-done
+	return ctx.Err()
+}
+
+func (s *Server) cutOff() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for session := range s.sessions {
+		session.cancel()
+		_ = session.raw.Close()
+	}
+}

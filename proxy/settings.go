@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"time"
+
+	"github.com/smtpwall/smtpwall/proxy/auth"
+	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/relay"
+	"github.com/smtpwall/smtpwall/proxy/smtp"
+	"github.com/smtpwall/smtpwall/proxy/spool"
+)
+
+// Settings are all that sessions decide by. A reload makes new ones; sessions
+// under way finish with those that they began with. Treat them as constants.
+type Settings struct {
+	HostName       string // in the banner, EHLO's reply and Received
+	TLS            *tls.Config
+	Accounts       *auth.Store // nil where no account is configured
+	AuthWithoutTLS bool        // offer AUTH in clear too
+	Policy         *policy.Policy
+	Relays         Relays
+	Spool          *spool.Spool // takes messages while Relays is empty
+	Limits         Limits
+}
+
+// Limits bound what a session, a peer and all of them together may cost.
+type Limits struct {
+	MaxMessage         int64 // octets
+	MaxRecipients      int   // accepted ones, of one transaction
+	MaxSessions        int
+	MaxSessionsPerPeer int
+	MaxErrors          int           // refused commands before a session is closed
+	IdleTimeout        time.Duration // for one command, from the reply before it
+	DataTimeout        time.Duration // for the whole of one message
+	HandshakeTimeout   time.Duration
+}
+
+// maxReceived is how many Received fields a message may have before it is taken
+// for one that goes in circles (RFC 5321 section 6.3).
+const maxReceived = 100
+
+// maxHeader bounds the header section that policy looks at, in octets.
+const maxHeader = 256 << 10
+
+// Relays are the approved relays.
+type Relays struct {
+	Order  []*relay.Pool          // for messages whose rule names none; the next when one is down
+	ByName map[string]*relay.Pool // for rules that name one
+}
+
+// empty says that no relay is approved yet.
+func (r Relays) empty() bool { return len(r.ByName) == 0 }
+
+// route is where a message may go, in the order to try.
+func (r Relays) route(name string) []*relay.Pool {
+	if name == "" {
+		return r.Order
+	}
+	if pool, ok := r.ByName[name]; ok {
+		return []*relay.Pool{pool}
+	}
+	return nil
+}
+
+// capabilities are the extensions that every relay honours, as far as is known:
+// before a relay was reached it is asked for nothing beyond the basic service.
+// Held messages may be 8-bit, since they wait for a relay that is not known.
+func (s *Settings) capabilities() smtp.Capabilities {
+	if s.Relays.empty() {
+		return smtp.Capabilities{EightBitMIME: true, MaxSize: s.Limits.MaxMessage}
+	}
+	caps := smtp.Capabilities{EightBitMIME: true, UTF8: true, DSN: true, MaxSize: s.Limits.MaxMessage}
+	for _, pool := range s.Relays.ByName {
+		known, _ := pool.Capabilities()
+		caps.EightBitMIME = caps.EightBitMIME && known.EightBitMIME
+		caps.UTF8 = caps.UTF8 && known.UTF8
+		caps.DSN = caps.DSN && known.DSN
+		if known.MaxSize > 0 {
+			caps.MaxSize = min(caps.MaxSize, known.MaxSize)
+		}
+	}
+	return caps
+}

@@ -1,0 +1,70 @@
+package smtp
+
+import "testing"
+
+func TestParseCommand(t *testing.T) {
+	for line, want := range map[string]Command{
+		"EHLO host.test":          {EHLO, "host.test"},
+		"ehlo  host.test ":        {EHLO, "host.test"},
+		"MAIL FROM:<a@b.c>":       {MAIL, "FROM:<a@b.c>"},
+		"QUIT":                    {QUIT, ""},
+		"":                        {VerbUnknown, ""},
+		"STARTTLSX":               {VerbUnknown, ""},
+		"GET / HTTP/1.1":          {VerbForeign, "/ HTTP/1.1"},
+		"GET lost":                {VerbUnknown, "lost"},
+		"Host: example.com":       {VerbForeign, "example.com"},
+		"\x16\x03\x01\x02":        {VerbForeign, ""},
+		"NOOP anything goes here": {NOOP, "anything goes here"},
+	} {
+		if got := ParseCommand([]byte(line)); got != want {
+			t.Errorf("%q: %v %q, want %v %q", line, got.Verb, got.Arg, want.Verb, want.Arg)
+		}
+	}
+}
+
+func TestParseChunk(t *testing.T) {
+	for arg, want := range map[string]Chunk{
+		"0 LAST": {0, true}, "86": {86, false}, "86 last": {86, true}, "9223372036854775807": {9223372036854775807, false},
+	} {
+		if got, ok := ParseChunk(arg); !ok || got != want {
+			t.Errorf("%q: %v, %v", arg, got, ok)
+		}
+	}
+	for _, arg := range []string{"", "LAST", "-1", "+1", "1 FIRST", "9223372036854775808", "0x10", " 1"} {
+		if got, ok := ParseChunk(arg); ok {
+			t.Errorf("%q: %v was accepted", arg, got)
+		}
+	}
+}
+
+func TestValidHelo(t *testing.T) {
+	for _, good := range []string{"localhost", "mail.example.com", "my_host", "[192.0.2.1]", "[IPv6:2001:db8::1]", "example.com."} {
+		if !ValidHelo(good) {
+			t.Errorf("%q was refused", good)
+		}
+	}
+	for _, bad := range []string{"", "a b", "[192.0.2.1", "[::1]", "a\x00b", "<x>", "a..b", "x)(y"} {
+		if ValidHelo(bad) {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestHeader(t *testing.T) {
+	message := "Received: a\r\n b\r\nreceived : c\r\nX-Received: d\r\n\r\nReceived: e\r\n"
+	end := HeaderEnd([]byte(message), 0)
+	if end != len(message)-len("Received: e\r\n") {
+		t.Fatal(end)
+	}
+	if n := CountField([]byte(message[:end]), "received"); n != 2 {
+		t.Fatalf("%d Received fields, want 2", n)
+	}
+	for seen := range message {
+		if seen <= end-1 && HeaderEnd([]byte(message), seen) != end {
+			t.Fatalf("after %d octets seen the end is at %d", seen, HeaderEnd([]byte(message), seen))
+		}
+	}
+	if HeaderEnd([]byte("\r\nbody"), 0) != 2 || HeaderEnd([]byte("a: b\r\n"), 0) != -1 {
+		t.Fatal("an empty header section, or one that has not ended")
+	}
+}
