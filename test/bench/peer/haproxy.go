@@ -40,12 +40,12 @@ func startHAProxy(_ context.Context, env Environment) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	pid, stop, err := daemon(env, exec.Command(program, "-db", "-f", config))
+	process, err := daemon(env, exec.Command(program, "-db", "-f", config))
 	if err != nil {
 		return nil, err
 	}
 	return &Running{
-		Implicit: ports[0], Plain: ports[1], ClientAuth: true, PID: pid, stop: stop,
+		Implicit: ports[0], Plain: ports[1], ClientAuth: true, PID: process.pid, stop: process.stop,
 		Note: "no SMTP: implicit TLS in, the client's own AUTH passed through",
 	}, nil
 }

@@ -78,12 +78,12 @@ func startNginx(_ context.Context, env Environment) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	pid, stop, err := daemon(env, exec.Command(program, "-p", env.Dir, "-c", config, "-e", "stderr"))
+	process, err := daemon(env, exec.Command(program, "-p", env.Dir, "-c", config, "-e", "stderr"))
 	if err != nil {
 		return nil, err
 	}
 	return &Running{
-		STARTTLS: starttls, Implicit: implicit, Plain: plain, PID: pid, stop: stop,
+		STARTTLS: starttls, Implicit: implicit, Plain: plain, PID: process.pid, stop: process.stop,
 		Note: "the client's own AUTH passed on; plain in: no AUTH out",
 	}, nil
 }

@@ -114,12 +114,33 @@ func startPostfix(ctx context.Context, env Environment, option string) (*Running
 	if err := configurePostfix(ctx, env, ports[0], option); err != nil {
 		return nil, err
 	}
-	// In the foreground, so that the master is our child to wait for and to end.
-	pid, stop, err := daemon(env, exec.Command(program, "-c", env.Dir, "start-fg"))
+	// In the foreground, so that there is somebody to wait for: a script, whose
+	// child is the master that is to be told to end.
+	process, err := daemon(env, exec.Command(program, "-c", env.Dir, "start-fg"))
 	if err != nil {
 		return nil, err
 	}
-	return &Running{STARTTLS: ports[0], Plain: ports[0], PID: pid, stop: stop}, nil
+	stop := func() error {
+		master, err := masterOf(env)
+		if err != nil {
+			return errors.Join(err, process.stop())
+		}
+		return process.stopBy(master)
+	}
+	return &Running{STARTTLS: ports[0], Plain: ports[0], PID: process.pid, stop: stop}, nil
+}
+
+// masterOf reads the id that Postfix's master notes in its queue directory.
+func masterOf(env Environment) (int, error) {
+	text, err := os.ReadFile(filepath.Join(env.Dir, "spool", "pid", "master.pid"))
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("reading master.pid: %w", err)
+	}
+	return pid, nil
 }
 
 func configurePostfix(ctx context.Context, env Environment, listen, option string) error {

@@ -16,32 +16,46 @@ import (
 // architecture that Go runs on.
 const tick = 10 * time.Millisecond
 
-// daemon starts a program that stays in the foreground and returns what ends it.
-func daemon(env Environment, command *exec.Cmd) (int, func() error, error) {
+// process is a program that stays in the foreground.
+type process struct {
+	pid   int
+	log   string
+	ended chan error
+}
+
+// daemon starts a program; its output goes to a file in the peer's directory.
+func daemon(env Environment, command *exec.Cmd) (*process, error) {
 	log, err := os.Create(filepath.Join(env.Dir, "output"))
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	defer log.Close()
 	command.Stdout, command.Stderr = log, log
 	command.Dir = env.Dir
 	if err := command.Start(); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }() // ends with the program; stop waits for it
-	stop := func() error {
-		command.Process.Signal(syscall.SIGTERM)
-		select {
-		case err := <-ended:
-			return stopError(err, log.Name())
-		case <-time.After(10 * time.Second):
-			command.Process.Kill()
-			<-ended
-			return fmt.Errorf("process %d did not end within 10 s of SIGTERM", command.Process.Pid)
-		}
+	p := &process{pid: command.Process.Pid, log: log.Name(), ended: make(chan error, 1)}
+	go func() { p.ended <- command.Wait() }() // ends with the program, which stop waits for
+	return p, nil
+}
+
+// stop ends the program by SIGTERM.
+func (p *process) stop() error { return p.stopBy(p.pid) }
+
+// stopBy sends SIGTERM to the process that makes the program end.
+func (p *process) stopBy(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("sending SIGTERM to process %d: %w", pid, err)
 	}
-	return command.Process.Pid, stop, nil
+	select {
+	case err := <-p.ended:
+		return stopError(err, p.log)
+	case <-time.After(10 * time.Second):
+		syscall.Kill(pid, syscall.SIGKILL)
+		<-p.ended
+		return fmt.Errorf("process %d did not end within 10 s of SIGTERM", pid)
+	}
 }
 
 // stopError is nil for an end by the signal we sent or by the program's own
