@@ -69,24 +69,36 @@ func isLabel(label string) bool {
 
 // parseRelayAddress reads host:port, or a host alone, for which port is 0.
 func parseRelayAddress(text string) (host string, port uint16, err error) {
-	if address, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
-		return address.String(), 0, nil
+	if _, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		host, err = parseHost(strings.Trim(text, "[]"))
+		return host, 0, err
 	}
 	host, digits, err := net.SplitHostPort(text)
 	if err != nil {
 		if strings.Contains(text, ":") {
 			return "", 0, flaw{fmt.Sprintf("%q is neither host:port nor a host", text), `write "smtp.example.com:587" or "[2001:db8::7]:587"`}
 		}
-		return text, 0, checkHostName(text)
+		host, err = parseHost(text)
+		return host, 0, err
 	}
 	number, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil || number == 0 {
 		return "", 0, flaw{fmt.Sprintf("%q is not a port", digits), "write a number from 1 to 65535"}
 	}
-	if address, err := netip.ParseAddr(host); err == nil {
-		return address.String(), uint16(number), nil
+	host, err = parseHost(host)
+	return host, uint16(number), err
+}
+
+// parseHost reads the name or the address of one server, and returns the form that is usual for it.
+func parseHost(text string) (string, error) {
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return strings.ToLower(text), checkHostName(text)
 	}
-	return host, uint16(number), checkHostName(host)
+	if address.IsUnspecified() || address.IsMulticast() || address.Zone() != "" {
+		return "", flaw{fmt.Sprintf("%s is not the address of a server", text), "write the relay's own"}
+	}
+	return address.Unmap().String(), nil
 }
 
 // parseListener reads address:port; a listener has no name to look up, so that nothing but the file decides where it is.

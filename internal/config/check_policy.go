@@ -29,7 +29,7 @@ func (d *decoder) checkRule(rule *Rule, at ref) {
 	}
 	d.checkRelayName(at.at("relay"), rule.Relay)
 	// Promise 4. Only a proven or authenticated attribute keeps strangers out; a listener is none.
-	if rule.Decision == Allow && !rule.Match.identifies() {
+	if rule.Decision == Allow && !rule.Match.identifies() && !d.blames(at.at("match")) {
 		d.wrong(at.at("match"), flaw{"allows without asking who sends, as an open relay does",
 			`say who may: match = { user = ["*"] } is every local user, match = { account = ["*"] } is every account`})
 	}
@@ -43,6 +43,13 @@ func (d *decoder) checkRule(rule *Rule, at ref) {
 			d.wrong(at.at(key), flaw{"is an empty list, which could mean all or nothing", `write ["*"] for all, or decision = "deny" for nothing`})
 		}
 	}
+}
+
+// blames reports whether there is an error at a place already, or inside of it: one is enough to refuse the file.
+func (d *decoder) blames(at place) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool {
+		return p.Severity == Error && p.Line == at.line && strings.HasPrefix(p.Key, at.key)
+	})
 }
 
 // identifies reports whether the match asks for something that an unknown peer does not have.
@@ -61,9 +68,9 @@ func (d *decoder) checkMatch(rule *Rule, at ref) {
 			d.wrong(place{joinKey(match.key, m.name), m.line}, flaw{"is an empty list, which matches nobody", "remove it, or name somebody"})
 		}
 	}
-	d.checkKnown(match.at("user"), "user", rule.Match.User, d.options.KnownUser)
-	d.checkKnown(match.at("group"), "group", rule.Match.Group, d.options.KnownGroup)
-	d.checkKnown(match.at("account"), "account", rule.Match.Account, d.config.hasAccount)
+	d.checkKnown(match.at("user"), "user %q on this host", rule.Match.User, d.options.KnownUser)
+	d.checkKnown(match.at("group"), "group %q on this host", rule.Match.Group, d.options.KnownGroup)
+	d.checkKnown(match.at("account"), "[[account]] %q", rule.Match.Account, d.config.hasAccount)
 	for _, unit := range rule.Match.Unit {
 		if !strings.ContainsAny(unit, "*?.") {
 			d.doubt(match.at("unit"), flaw{fmt.Sprintf("%q is not the full name of a unit", unit), "write " + quote(unit+".service")})
@@ -77,10 +84,10 @@ func (d *decoder) checkMatch(rule *Rule, at ref) {
 }
 
 // checkKnown warns of names without a wildcard that exists does not know.
-func (d *decoder) checkKnown(at place, what string, names []string, exists func(string) bool) {
+func (d *decoder) checkKnown(at place, format string, names []string, exists func(string) bool) {
 	for _, name := range names {
 		if exists != nil && !strings.ContainsAny(name, "*?") && !exists(name) {
-			d.doubt(at, flaw{fmt.Sprintf("there is no %s %q on this host", what, name), "check the spelling; until there is one, this matches nobody"})
+			d.doubt(at, flaw{fmt.Sprintf("there is no "+format, name), "check the spelling; until there is one, this matches nobody"})
 		}
 	}
 }

@@ -13,3 +13,5 @@
 // Not here: finding the machine's own name, resolving relays, opening certificates and listeners, hashing passwords.
 // Those who do it take their own small options; only cmd and internal/app import this package.
 package config
+
+//go:generate go run ./generate

@@ -51,7 +51,7 @@ func checkArgon2id(hash string) error {
 
 // checkBcrypt accepts $2b$cost$ and 53 characters of salt and hash.
 func checkBcrypt(hash string) error {
-	cost, err := strconv.Atoi(hash[4:min(6, len(hash))])
+	cost, err := strconv.ParseUint(hash[4:min(6, len(hash))], 10, 8)
 	if err != nil || len(hash) != 60 || hash[6] != '$' || cost < 4 || cost > 18 {
 		return flaw{"the bcrypt hash is malformed, or its cost is not from 4 to 18", hashHint}
 	}
@@ -74,7 +74,7 @@ func checkSCRAM(stored string) error {
 	if !ok || !both || !isBase64(salt, 0) || !isBase64(storedKey, 32) || !isBase64(serverKey, 32) {
 		return malformed
 	}
-	number, err := strconv.Atoi(iterations)
+	number, err := strconv.ParseUint(iterations, 10, 32)
 	if err != nil {
 		return malformed
 	}
@@ -108,7 +108,8 @@ func parsePin(text string) (Pin, error) {
 	return Pin(decoded), nil
 }
 
-// formatPin writes a pin in TOML.
-func formatPin(pin Pin) string {
-	return quote("sha256:" + base64.StdEncoding.EncodeToString(pin[:]))
-}
+// String returns the pin as the file has it, in base64.
+func (p Pin) String() string { return "sha256:" + base64.StdEncoding.EncodeToString(p[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Pin) MarshalText() ([]byte, error) { return []byte(p.String()), nil }

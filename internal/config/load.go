@@ -20,6 +20,8 @@ type Options struct {
 	// OutsideService is for a person who checks the file: systemd hands its credentials to the service alone, so that
 	// they cannot be read is a warning and no error.
 	OutsideService bool
+	// Credential returns the path of a credential of that name; nil where there are none.
+	Credential func(name string) (path string, err error)
 	// MissingOK makes a file that does not exist count as an empty one.
 	MissingOK bool
 	// KnownUser and KnownGroup report whether the host has a name; rules that name others get a warning. With nil,

@@ -32,8 +32,8 @@ func checkUsername(name string) error { return checkAccountName(name) }
 
 // checkPattern accepts a pattern for one attribute of an identity.
 func checkPattern(pattern string) error {
-	if pattern == "" || strings.ContainsFunc(pattern, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
-		return flaw{fmt.Sprintf("%q matches nothing", pattern), `write a name, or "*" for any`}
+	if pattern == "" || strings.ContainsFunc(pattern, unicode.IsControl) {
+		return flaw{fmt.Sprintf("%q matches nobody", pattern), `write a name, or "*" for any`}
 	}
 	return nil
 }
@@ -46,11 +46,13 @@ func checkAddressPattern(pattern string) error {
 	switch {
 	case pattern == "*":
 		return nil
+	case pattern == "<>":
+		return flaw{`"<>" is the null reverse-path, and never a recipient`, "remove it"}
 	case strings.HasPrefix(pattern, "@"):
 		return flaw{fmt.Sprintf("%q matches no address", pattern), "write " + quote("*"+pattern)}
 	case !strings.Contains(pattern, "@"):
 		return flaw{fmt.Sprintf("%q is not a pattern for addresses: it has no @", pattern), "write " + quote("*@"+pattern) + " for a domain, or \"*\" for any address"}
-	case strings.HasSuffix(pattern, "@") || strings.ContainsAny(pattern, "<>"):
+	case strings.HasSuffix(pattern, "@") || strings.ContainsAny(pattern, "<> "):
 		return flaw{fmt.Sprintf("%q matches no address", pattern), `write "user@example.com" or "*@example.com"`}
 	}
 	return checkDomainPattern(pattern[strings.LastIndexByte(pattern, '@')+1:])

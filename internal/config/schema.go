@@ -9,10 +9,10 @@ func schema(c *Config) section {
 		fields: []field{{
 			name: "mode",
 			binding: enum[Mode]{&c.Mode, []option{
-				{word: "observe", doc: "block and redirect nothing; report what enforce mode would do"},
+				{word: "observe", doc: "block and redirect nothing; count and attribute what enforce mode would"},
 				{word: "enforce", doc: "nothing but the proxy speaks SMTP to the outside"},
 			}},
-			doc: "Whether the firewall acts, or only reports. `smtpwall plan` shows what enforcing would break, and `smtpwall enforce --confirm-within 10m` tries it.",
+			doc: "Whether the firewall acts, or only reports. In observe mode `smtpwall log` shows what enforce mode would have blocked.",
 		}},
 		sections: []section{
 			hostSection(&c.Host),
@@ -91,13 +91,16 @@ func relayFields(r *Relay) []field {
 		}, {
 			name:    "password",
 			binding: secretBinding{&r.Password},
-			doc:     "The secret to log in with; see SECRETS.",
-			example: `{ file = "/etc/smtpwall/relay-main.secret" }`,
+			doc:     "The secret to log in with. It never stands here: { credential = \"relay-main\" } is the file /etc/smtpwall/credentials/relay-main, which the service alone is shown; { file = \"/path\" } and { env = \"NAME\" } are the other ways.",
+			example: `{ credential = "relay-main" }`,
 		}, {
 			name: "auth",
 			binding: enum[Auth]{&r.Auth, []option{
 				{word: "auto", doc: "the strongest that the relay offers"},
-				{word: "plain"}, {word: "login"}, {word: "cram-md5"}, {word: "scram-sha-256"},
+				{word: "plain", doc: "PLAIN, RFC 4616"},
+				{word: "login", doc: "LOGIN, the older form of PLAIN"},
+				{word: "cram-md5", doc: "CRAM-MD5, RFC 2195"},
+				{word: "scram-sha-256", doc: "SCRAM-SHA-256, RFC 7677"},
 				{word: "xoauth2", later: true}, {word: "oauthbearer", later: true},
 			}},
 			doc: "The SASL mechanism.",
@@ -108,12 +111,12 @@ func relayFields(r *Relay) []field {
 			example: `"/etc/smtpwall/relay-ca.pem"`,
 		}, {
 			name:    "pin",
-			binding: list[Pin]{&r.Pins, false, "a pin", `"sha256:…"`, parsePin, formatPin},
+			binding: list[Pin]{&r.Pins, false, "a pin", `"sha256:…"`, parsePin, func(pin Pin) string { return quote(pin.String()) }},
 			doc:     "Public keys, one of which must be in the relay's certificate chain, on top of the other checks: \"sha256:\" and the base64 or hexadecimal SHA-256 of a SubjectPublicKeyInfo.",
 		}, {
 			name:    "connections",
 			binding: count(&r.Connections, 1, 1000),
-			doc:     "Connections to the relay at one time.",
+			doc:     "At most so many connections to the relay at one time.",
 		},
 	}
 }
@@ -141,7 +144,7 @@ func deliverySection(v *Delivery) section {
 				doc:     "The directory of the messages that we have custody of.",
 			}, {
 				name:    "spool_max",
-				binding: size(&v.SpoolMax, 1<<20, 1<<50),
+				binding: size(&v.SpoolMax, 1<<20, 1<<44),
 				doc:     "How large the spool may grow. Further messages are refused with 452, and the client keeps them.",
 			},
 		},

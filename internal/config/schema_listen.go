@@ -11,7 +11,8 @@ func listenSection(v *Listen) section {
 	return section{
 		name: "listen",
 		doc: "Where clients reach the proxy. In enforce mode connections that are redirected arrive here as well, so IPv4 and IPv6 loopback addresses " +
-			"must both be listed for each of the three roles. An empty list closes a role.",
+			"must both be listed for each of the three roles then. An empty list closes a role. " +
+			"With the packaged service smtpwall.socket opens these sockets, and must list the same addresses.",
 		fields: []field{
 			{
 				name:    "submission",
@@ -28,14 +29,14 @@ func listenSection(v *Listen) section {
 			}, {
 				name:    "socket",
 				binding: text(&v.Socket, "an absolute path", v.Socket, checkSocketPath),
-				doc:     "A Unix socket for local programs, the sendmail command, and containers by bind mount; \"\" for none.",
+				doc:     "A Unix socket for local programs, and for containers by bind mount; \"\" for none.",
 			}, {
 				name:    "containers",
 				binding: nothing{"mount the socket of [listen] into the container"},
 				doc:     "Bridges whose containers are served.",
 			}, {
 				name:    "auth_without_tls",
-				binding: flag(&v.AuthWithoutTLS),
+				binding: truth(&v.AuthWithoutTLS),
 				doc:     "Whether clients may log in before TLS is on.",
 			},
 		},

@@ -25,7 +25,7 @@ type secretBinding struct{ into *Secret }
 func (b secretBinding) decode(d *decoder, at place, v *value) {
 	if v.kind == kindString {
 		d.problem(v.line, at.key, flaw{"a secret must not stand in the file itself",
-			fmt.Sprintf("put it into a file of its own and write %s = { file = \"/etc/smtpwall/NAME.secret\" }", lastPart(at.key))})
+			fmt.Sprintf("put it into the file /etc/smtpwall/credentials/NAME and write %s = { credential = \"NAME\" }", lastPart(at.key))})
 		return
 	}
 	if v.kind != kindTable || len(v.members) != 1 {
@@ -33,7 +33,9 @@ func (b secretBinding) decode(d *decoder, at place, v *value) {
 		return
 	}
 	form := v.members[0]
-	read, known := map[string]func(string) (string, error){"credential": readCredential, "file": readSecretFile, "env": readVariable}[form.name]
+	read, known := map[string]func(string) (string, error){
+		"credential": d.options.readCredential, "file": readSecretFile, "env": readVariable,
+	}[form.name]
 	if !known {
 		hint := meant(form.name, []string{"credential", "file", "env"}, "write one of "+secretForms)
 		d.problem(form.line, joinKey(at.key, form.name), flaw{"unknown source of a secret", hint})
@@ -51,36 +53,35 @@ func (b secretBinding) read(d *decoder, at place, read func(string) (string, err
 	if d.options.SkipSecrets {
 		return
 	}
-	secret, err := read(name)
-	switch {
-	case errors.Is(err, errNoCredentials) && d.options.OutsideService:
-		d.warn(at.line, at.key, flaw{fmt.Sprintf("credential %q was not checked: systemd hands it to the service alone", name), ""})
-	case err != nil:
-		d.problem(at.line, at.key, asFlaw(err))
-	default:
-		*b.into = NewSecret(secret)
+	if d.options.OutsideService && lastPart(at.key) == "credential" && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+		d.doubt(at, flaw{fmt.Sprintf("credential %q was not checked: systemd hands it to the service alone", name), ""})
+		return
 	}
+	secret, err := read(name)
+	if err != nil {
+		d.wrong(at, asFlaw(err))
+		return
+	}
+	*b.into = NewSecret(secret)
 }
 
 func (b secretBinding) describe() string { return secretForms }
 
 func (b secretBinding) show() string { return "" }
 
-var errNoCredentials error = flaw{"this process was given no credentials ($CREDENTIALS_DIRECTORY is not set)",
-	"give the unit LoadCredential=NAME:PATH, or use { file = … }"}
-
-// readCredential reads a credential that systemd passed, as systemd.exec(5) describes.
-func readCredential(name string) (string, error) {
-	if strings.ContainsRune(name, '/') || name == "." || name == ".." {
-		return "", flaw{fmt.Sprintf("%q is not a credential's name", name), "write the name that LoadCredential= has, without a path"}
+// readCredential reads a credential that systemd passed.
+func (o Options) readCredential(name string) (string, error) {
+	if o.Credential == nil {
+		return "", flaw{"this process can have no credentials", "use { file = … }"}
 	}
-	directory := os.Getenv("CREDENTIALS_DIRECTORY")
-	if directory == "" {
-		return "", errNoCredentials
-	}
-	file, err := os.Open(filepath.Join(directory, name))
+	hint := fmt.Sprintf("put it into /etc/smtpwall/credentials/%s and restart the service, or use { file = … }", name)
+	path, err := o.Credential(name)
 	if err != nil {
-		return "", flaw{fmt.Sprintf("credential %q: %v", name, bare(err)), fmt.Sprintf("give the unit LoadCredential=%s:PATH", name)}
+		return "", flaw{err.Error(), hint}
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", flaw{fmt.Sprintf("credential %q: %v", name, bare(err)), hint}
 	}
 	defer func() { _ = file.Close() }()
 	return takeSecret(file)

@@ -105,6 +105,7 @@ func explainSyntax(err error) flaw {
 		start string
 		flaw  flaw
 	}{
+		{"unexpected character U+000A", flaw{"the value is missing", `write key = "value"`}},
 		{"unexpected character", flaw{"the value is neither a string, a number, true or false, a list nor a table", `put a string between quotes: key = "value"`}},
 		{"expected keyword", flaw{"the value is neither a string, a number, true or false, a list nor a table", `put a string between quotes: key = "value"`}},
 		{"strings must be quoted", flaw{"the value is a string without quotes", `put a string between quotes: key = "value"`}},

@@ -93,7 +93,7 @@ func (b *builder) expression(node *unstable.Node) {
 		b.prefix = strings.Join(names, ".")
 		b.current = b.openElement(names, line)
 	case unstable.KeyValue:
-		b.assign(b.current, names, line, node.Value())
+		b.assign(b.current, b.prefix, &assignment{names, line, node.Value()})
 	}
 }
 
@@ -170,31 +170,39 @@ func (b *builder) walk(names []string, line int) *value {
 	return table
 }
 
-// assign handles a.b = value inside of table.
-func (b *builder) assign(table *value, names []string, line int, node *unstable.Node) {
-	for _, name := range names[:len(names)-1] {
+// assignment is a.b = value, not yet in the tree.
+type assignment struct {
+	names []string
+	line  int
+	node  *unstable.Node
+}
+
+// assign adds a key and its value to a table, whose dotted name is outer.
+func (b *builder) assign(table *value, outer string, a *assignment) {
+	key := joinKey(outer, strings.Join(a.names, "."))
+	for _, name := range a.names[:len(a.names)-1] {
 		known := table.member(name)
 		switch {
 		case known == nil:
-			table = table.add(name, line, &value{kind: kindTable, line: line, origin: byDots})
+			table = table.add(name, a.line, &value{kind: kindTable, line: a.line, origin: byDots})
 		case known.value.kind == kindTable && known.value.origin == byDots:
 			table = known.value
 		default:
-			b.duplicate(line, b.dotted(names), known.line)
+			b.duplicate(a.line, key, known.line)
 			return
 		}
 	}
-	last := names[len(names)-1]
+	last := a.names[len(a.names)-1]
 	if known := table.member(last); known != nil {
-		b.duplicate(line, b.dotted(names), known.line)
+		b.duplicate(a.line, key, known.line)
 		return
 	}
-	table.add(last, line, b.convert(node, line))
+	table.add(last, a.line, b.convert(a.node, key, a.line))
 }
 
-// convert copies a value out of the parser, whose nodes live until the next expression only. line is that of what
-// surrounds it, for nodes that carry no place of their own.
-func (b *builder) convert(node *unstable.Node, line int) *value {
+// convert copies the value of key out of the parser, whose nodes live until the next expression only. line is that of
+// what surrounds it, for nodes that carry no place of their own.
+func (b *builder) convert(node *unstable.Node, key string, line int) *value {
 	if node.Raw.Length > 0 {
 		line = b.lineOf(node)
 	}
@@ -209,24 +217,19 @@ func (b *builder) convert(node *unstable.Node, line int) *value {
 	case unstable.Array:
 		v.kind = kindArray
 		for children := node.Children(); children.Next(); {
-			v.items = append(v.items, b.convert(children.Node(), line))
+			v.items = append(v.items, b.convert(children.Node(), key, line))
 		}
 	case unstable.InlineTable:
 		v.kind = kindTable
 		for children := node.Children(); children.Next(); {
 			names, line := b.key(children.Node().Key())
-			b.assign(v, names, line, children.Node().Value())
+			b.assign(v, key, &assignment{names, line, children.Node().Value()})
 		}
 		v.origin = inlined
 	default:
 		v.kind = kindOther
 	}
 	return v
-}
-
-// dotted returns the full name of a key in the current table.
-func (b *builder) dotted(names []string) string {
-	return joinKey(b.prefix, strings.Join(names, "."))
 }
 
 // duplicate reports a second definition.

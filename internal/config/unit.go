@@ -13,14 +13,14 @@ var sizeUnits = []struct {
 	name  string
 	bytes int64
 }{
-	{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+	{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
 	{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
 }
 
 // parseSize reads a size with its unit, such as "50MiB" or "1.5 GiB", in bytes.
 func parseSize(text string) (int64, error) {
 	malformed := flaw{fmt.Sprintf("%q is not a size", text), `write a number and a unit, B, KiB, MiB or GiB: "50MiB"`}
-	digits := strings.TrimRight(text, "BGKMik ")
+	digits := strings.TrimRight(text, "BGKMTik ")
 	name := strings.TrimSpace(text[len(digits):])
 	number, err := strconv.ParseFloat(digits, 64)
 	if err != nil || strings.Trim(digits, "0123456789.") != "" {
@@ -44,7 +44,7 @@ func parseSize(text string) (int64, error) {
 
 // formatSize writes bytes in the largest binary unit that needs no fraction.
 func formatSize(bytes int64) string {
-	for _, unit := range sizeUnits[:3] {
+	for _, unit := range sizeUnits[:4] {
 		if bytes != 0 && bytes%unit.bytes == 0 {
 			return strconv.FormatInt(bytes/unit.bytes, 10) + unit.name
 		}

@@ -1,0 +1,111 @@
+package config
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestDocuments fails when a committed document is not what the fields say.
+func TestDocuments(t *testing.T) {
+	for path, write := range map[string]func(io.Writer) error{
+		"../../docs/man/smtpwall.toml.5": WriteManual,
+		"../../packaging/smtpwall.toml":  WriteExample,
+	} {
+		var want bytes.Buffer
+		if err := write(&want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want.Bytes()) {
+			t.Errorf("%s is out of date: run go generate ./internal/config", path)
+		}
+	}
+}
+
+// example returns the installed configuration.
+func example(t *testing.T) string {
+	var text strings.Builder
+	if err := WriteExample(&text); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}
+
+// TestExampleIsTheDefault parses the installed file, which must say what an empty one says, in ten lines at most.
+func TestExampleIsTheDefault(t *testing.T) {
+	config, problems := Parse("smtpwall.toml", []byte(example(t)), Options{})
+	if len(problems) > 0 {
+		t.Fatal(show(problems))
+	}
+	if !reflect.DeepEqual(config, Default()) {
+		t.Errorf("got %+v\nwant %+v", config, Default())
+	}
+	active := regexp.MustCompile(`(?m)^[^#\n].*$`).FindAllString(example(t), -1)
+	if len(active) > 10 {
+		t.Errorf("%d active lines:\n%s", len(active), strings.Join(active, "\n"))
+	}
+}
+
+// TestExampleUncommented takes every # away: each key must stand in its own table, with a value of its own kind.
+func TestExampleUncommented(t *testing.T) {
+	text := regexp.MustCompile(`(?m)^#(\S)`).ReplaceAllString(example(t), "$1")
+	text = strings.NewReplacer(
+		`source = "local"`, `source = "files"`, // so that certificate and key belong here
+		`"$argon2id$…"`, `"$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG"`,
+		`"SCRAM-SHA-256$…"`, `"SCRAM-SHA-256$4096:c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="`,
+	).Replace(text)
+	config, problems := Parse("smtpwall.toml", []byte(text), Options{SkipSecrets: true})
+	if len(problems) > 0 {
+		t.Fatalf("%s\n%s", show(problems), text)
+	}
+	if len(config.Relays) != 1 || len(config.Accounts) != 1 || len(config.Policy.Rules) != 1 {
+		t.Errorf("got %+v", config)
+	}
+}
+
+// TestEverythingIsDocumented wants a sentence for each key and each table that can be used.
+func TestEverythingIsDocumented(t *testing.T) {
+	sentence := regexp.MustCompile(`^[A-Z].*\.$`)
+	for _, s := range flatten(schema(Default())) {
+		if s.later == "" && s.name != "" && !sentence.MatchString(s.doc) {
+			t.Errorf("%s: no sentence: %q", s.header(), s.doc)
+		}
+		for _, f := range s.fields {
+			documented(t, s.name, f, sentence)
+		}
+	}
+}
+
+func documented(t *testing.T, table string, f field, sentence *regexp.Regexp) {
+	if _, hidden := f.binding.(later); hidden {
+		return
+	}
+	if !sentence.MatchString(f.doc) {
+		t.Errorf("%s.%s: no sentence: %q", table, f.name, f.doc)
+	}
+	for _, o := range optionsOf(f.binding) {
+		if !o.later && o.doc == "" {
+			t.Errorf("%s.%s: %q is not explained", table, f.name, o.word)
+		}
+	}
+	if g, ok := f.binding.(group); ok {
+		for _, inner := range g.fields {
+			documented(t, table+"."+f.name, inner, sentence)
+		}
+	}
+}
+
+func optionsOf(b binding) []option {
+	if c, ok := b.(chooser); ok {
+		return c.choices()
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// FuzzParse feeds anything. Parse must not panic, must say which line is to blame, must give a Config only without
+// errors, and must never accept what the TOML library itself refuses.
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"testdata/*/*.toml", "../../packaging/smtpwall.toml"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			f.Fatalf("no seeds at %s: %v", pattern, err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		config, problems := Parse("smtpwall.toml", text, Options{SkipSecrets: true})
+		if (config == nil) != HasErrors(problems) {
+			t.Errorf("config %v with problems:\n%s", config != nil, show(problems))
+		}
+		lines := bytes.Count(text, []byte("\n")) + 1
+		last := 0
+		for _, p := range problems {
+			if p.Line < max(1, last) || p.Line > lines || p.File != "smtpwall.toml" || p.Message == "" {
+				t.Errorf("in %d lines: %+v", lines, p)
+			}
+			last = p.Line
+		}
+		again, sameProblems := Parse("smtpwall.toml", text, Options{SkipSecrets: true})
+		if !reflect.DeepEqual(config, again) || !reflect.DeepEqual(problems, sameProblems) {
+			t.Error("the same text gave another result")
+		}
+		var document map[string]any
+		if err := toml.Unmarshal(bytes.TrimPrefix(text, []byte("\ufeff")), &document); err != nil && config != nil {
+			t.Errorf("accepted, though the TOML library says: %v", err)
+		}
+	})
+}
+
+// FuzzParseValues feeds single values, with far fewer characters to guess than in a whole file.
+func FuzzParseValues(f *testing.F) {
+	for _, text := range []string{"50MiB", "1h30m", "127.0.0.1:587", "[::1]:587", "smtp.example.com:587", "vps1.example.net", "*@example.com",
+		"$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG", "sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+		"$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", "SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA", "/var/lib/smtpwall", "4294967295"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if bytes, err := parseSize(text); err == nil && bytes < 0 {
+			t.Errorf("%q: negative size %d", text, bytes)
+		}
+		if span, err := parseDuration(text); err == nil && span < 0 {
+			t.Errorf("%q: negative duration %s", text, span)
+		}
+		if address, err := parseListener(text); err == nil {
+			if back, err := parseListener(address.String()); err != nil || back != address {
+				t.Errorf("%q: %s reads as %s, %v", text, address, back, err)
+			}
+		}
+		if host, _, err := parseRelayAddress(text); err == nil {
+			if again, _, err := parseRelayAddress(host); err != nil || again != host {
+				t.Errorf("%q: %s reads as %s, %v", text, host, again, err)
+			}
+		}
+		if pin, err := parsePin(text); err == nil {
+			if back, err := parsePin(pin.String()); err != nil || back != pin {
+				t.Errorf("%q: %s reads as %s, %v", text, pin, back, err)
+			}
+		}
+		for _, check := range []func(string) error{checkPath, checkSocketPath, checkHostName, checkPattern, checkSenderPattern, checkPasswordHash, checkSCRAM, checkName} {
+			_ = check(text)
+		}
+	})
+}
