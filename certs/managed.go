@@ -94,10 +94,10 @@ func (i *issuer) Issue(_ context.Context, request *x509.CertificateRequest) (*ce
 // IssuerKey tells certificates of different roots apart.
 func (i *issuer) IssuerKey() string { return "local-" + shortID(i.authority.root.SubjectKeyId) }
 
-// checkInterval is how often certmagic looks at the certificates. It also renews whatever ends within five intervals, so
-// the interval is a small part of the lifetime.
+// checkInterval is how often certmagic looks at the certificate: often enough for a host whose clock was put right, or that slept for
+// weeks. certmagic also renews whatever ends within five intervals, so the interval is a small part of the lifetime.
 func checkInterval(lifetime time.Duration) time.Duration {
-	return min(certmagic.DefaultRenewCheckInterval, lifetime/20)
+	return min(time.Minute, lifetime/20)
 }
 
 // atLeastWarn keeps certmagic's steps (locks, look-ups, saved files) out of a log that already says what was issued.

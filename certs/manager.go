@@ -43,7 +43,8 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 }
 
 // TLSConfig returns the configuration for every listener: always the same one, so that session tickets (RFC 8446, section 2.2)
-// outlive renewals and reloads. The caller must not change it.
+// outlive renewals and reloads. The caller must not change it. A connection whose net.Conn has a method
+// OriginalDestination() netip.AddrPort that returns a valid value is taken for a redirected one.
 func (m *Manager) TLSConfig() *tls.Config { return m.config }
 
 // Reload replaces the options. On an error nothing changes. Sessions under way keep their certificate; certificates made for

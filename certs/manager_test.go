@@ -17,12 +17,12 @@ import (
 func TestHostCertificate(t *testing.T) {
 	o := Options{
 		Directory: t.TempDir(),
-		Names:     []string{"VPS1.example.net.", "bücher.example"},
+		Names:     []string{"VPS1.example.net.", "bücher.example", "my_host"},
 		Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("127.0.0.1")},
 	}
 	m := open(t, o)
 	leaf := shown(t, m, "localhost", direct)
-	wantNames := []string{"vps1.example.net", "xn--bcher-kva.example", "localhost"}
+	wantNames := []string{"vps1.example.net", "xn--bcher-kva.example", "my_host", "localhost"}
 	if !slices.Equal(leaf.DNSNames, wantNames) {
 		t.Errorf("DNS names %q, want %q", leaf.DNSNames, wantNames)
 	}

@@ -28,10 +28,7 @@ func hostSubjects(names []string, addresses []netip.Addr) (subjects, error) {
 	var s subjects
 	var errs []error
 	for _, configured := range names {
-		name, err := idna.Lookup.ToASCII(strings.TrimSuffix(configured, "."))
-		if name = strings.ToLower(name); err == nil && !validHostName(name) {
-			err = errors.New("not a host name")
-		}
+		name, err := hostName(configured)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("host name %q: %w", configured, err))
 			continue
@@ -45,6 +42,19 @@ func hostSubjects(names []string, addresses []netip.Addr) (subjects, error) {
 	s.addAddress(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	s.addAddress(netip.IPv6Loopback())
 	return s, errors.Join(errs...)
+}
+
+// hostName returns a configured name in lower case, its U-labels as A-labels.
+func hostName(configured string) (string, error) {
+	name := lowerASCII(strings.TrimSuffix(configured, "."))
+	if validHostName(name) {
+		return name, nil
+	}
+	name, err := idna.Lookup.ToASCII(name)
+	if err == nil && !validHostName(name) {
+		err = errors.New("not a host name")
+	}
+	return name, err
 }
 
 func (s *subjects) addName(name string) {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,10 +19,17 @@ import (
 
 // TestRenewalOverWeeks lets certmagic run, with its own intervals, through three weeks of a clock that jumps.
 func TestRenewalOverWeeks(t *testing.T) {
+	t.Run("name", func(t *testing.T) { renewOverWeeks(t, "vps1.example.net") })
+	t.Run("name longer than a common name", func(t *testing.T) {
+		renewOverWeeks(t, strings.Repeat("long.", 20)+"example.net")
+	})
+}
+
+func renewOverWeeks(t *testing.T, name string) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.DebugLevel)
 		directory := t.TempDir()
-		m, err := Open(context.Background(), Options{Directory: directory, Names: []string{"vps1.example.net"}, Logger: zap.New(core)})
+		m, err := Open(context.Background(), Options{Directory: directory, Names: []string{name}, Logger: zap.New(core)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +38,7 @@ func TestRenewalOverWeeks(t *testing.T) {
 		serials := map[string]bool{}
 		for range 21 * 24 {
 			time.Sleep(time.Hour)
-			state, err := dial(m.TLSConfig(), &tls.Config{ServerName: "vps1.example.net", RootCAs: pool}, direct)
+			state, err := dial(m.TLSConfig(), &tls.Config{ServerName: name, RootCAs: pool}, direct)
 			if err != nil {
 				t.Fatalf("on %s: %v", time.Now(), err)
 			}
@@ -111,7 +119,7 @@ func load(t *testing.T, config *tls.Config, pool *x509.CertPool, names ...string
 					done = true
 				default:
 				}
-				conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{ServerName: name, RootCAs: pool})
+				conn, err := tls.Dial("tcp", listener.Addr().String(), verifying(name, pool))
 				if err != nil {
 					t.Errorf("handshake for %s: %v", name, err)
 					return
@@ -128,6 +136,21 @@ func load(t *testing.T, config *tls.Config, pool *x509.CertPool, names ...string
 		servers.Wait()
 		return handshakes.Load()
 	}
+}
+
+// verifying is a client that verifies as ever, but takes a certificate that was valid when it began or is when it looks: on a busy machine there
+// may be seconds in between, a good part of the lives that these tests give.
+func verifying(name string, pool *x509.CertPool) *tls.Config {
+	began := time.Now()
+	return &tls.Config{ServerName: name, InsecureSkipVerify: true, VerifyConnection: func(state tls.ConnectionState) (err error) {
+		for _, at := range []time.Time{began, time.Now()} {
+			_, err = state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool, CurrentTime: at})
+			if err == nil {
+				return nil
+			}
+		}
+		return err
+	}}
 }
 
 // serve makes every connection a redirected one.

@@ -66,17 +66,13 @@ func (m *memory) List(_ context.Context, prefix string, recursive bool) ([]strin
 	defer m.mu.Unlock()
 	found := map[string]bool{}
 	for key := range m.values {
-		rest, below := strings.CutPrefix(key, strings.TrimSuffix(prefix, "/")+"/")
-		if prefix == "" {
-			rest, below = key, true
-		}
-		if !below {
+		if !within(prefix, key) || key == prefix {
 			continue
 		}
-		if !recursive {
-			rest, _, _ = strings.Cut(rest, "/")
+		if next := strings.IndexByte(key[len(prefix)+1:], '/'); next >= 0 && !recursive {
+			key = key[:len(prefix)+1+next]
 		}
-		found[key[:len(key)-len(rest)]+rest] = true
+		found[key] = true
 	}
 	if len(found) == 0 {
 		return nil, fs.ErrNotExist
@@ -128,5 +124,5 @@ func (m *memory) lock(name string) chan struct{} {
 // within reports whether key is prefix or lies below it; "a" is above "a/b", not above "ab".
 func within(prefix, key string) bool {
 	rest, ok := strings.CutPrefix(key, prefix)
-	return ok && (rest == "" || prefix == "" || rest[0] == '/')
+	return ok && (rest == "" || rest[0] == '/')
 }
