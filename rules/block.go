@@ -12,6 +12,7 @@ const (
 	chainNATOut    = "nat_output"
 	chainFilterOut = "filter_output"
 	chainFilterFwd = "filter_forward"
+	chainFilterIn  = "filter_input"
 	chainListener  = "to_listener"
 	chainOutgoing  = "outgoing"
 	chainForwarded = "forwarded"
@@ -43,7 +44,7 @@ func blockChains(o Options, nat, filter int) []Chain {
 		entry(chainFilterFwd, Base{Type: "filter", Hook: "forward", Priority: filter}, SetPorts, chainForwarded),
 	}
 	if o.redirects() {
-		chains = append(chains, toListener(o),
+		chains = append(chains, sourceKept(filter), toListener(o),
 			entry(chainNATOut, Base{Type: "nat", Hook: "output", Priority: nat}, SetMail, chainListener))
 	}
 	return chains
@@ -141,4 +142,22 @@ func toListener(o Options) Chain {
 		rules = append(rules, Rule{Is{Field: TCPDPort, Value: uint32(port)}, Redirect{o.Redirect[port]}})
 	}
 	return Chain{Name: chainListener, Rules: rules}
+}
+
+// sourceKept refuses redirected connections whose source port had to be changed:
+// two sockets may have the same port towards different places, and are told
+// apart no more when both are sent to the same listener. Asking the kernel who
+// holds the new port would name somebody else. Packets from outside pass the
+// first comparison and nothing else.
+func sourceKept(filter int) Chain {
+	return Chain{
+		Name: chainFilterIn,
+		Base: &Base{Type: "filter", Hook: "input", Priority: filter, Policy: "accept"},
+		Rules: []Rule{{
+			Is{Field: IIF, Value: loopbackIndex},
+			In{[]Field{TCPDPort}, SetListeners},
+			Renumbered{},
+			Reset{},
+		}},
+	}
 }

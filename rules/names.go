@@ -68,10 +68,11 @@ const (
 
 // Sets that decide.
 const (
-	SetPorts  = "ports"  // ports that are looked at: the mail ports and those of the relays
-	SetMail   = "mail"   // 25, 465, 587, 2525
-	SetRelay4 = "relay4" // address . port of the approved relays
-	SetRelay6 = "relay6"
+	SetPorts     = "ports"     // ports that are looked at: the mail ports and those of the relays
+	SetMail      = "mail"      // 25, 465, 587, 2525
+	SetListeners = "listeners" // ports that are redirected to; only where something is
+	SetRelay4    = "relay4"    // address . port of the approved relays
+	SetRelay6    = "relay6"
 	// SetInbound4 and SetInbound6 know the connections that came from outside
 	// with a mail port as their source: local address . local port . remote
 	// address . remote port. Our own SYN+ACK enters them.

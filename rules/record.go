@@ -1,5 +1,10 @@
 package rules
 
+import (
+	"maps"
+	"slices"
+)
+
 const (
 	chainRecordOut = "record_out"
 	chainRecordFwd = "record_fwd"
@@ -55,6 +60,10 @@ func decidingSets(o Options) []Set {
 		return Set{Name: name, Key: key, Dynamic: true, Timeout: inboundIdle, Size: RecordSize}
 	}
 	sets := []Set{portSet(SetMail, portElements(mailPorts()))}
+	if o.redirects() {
+		listeners := slices.Collect(maps.Values(o.Redirect))
+		sets = append(sets, portSet(SetListeners, portElements(listeners)))
+	}
 	return append(append(sets, relaySets(o)...),
 		inbound(SetInbound4, IP4Src, TCPSPort, IP4Dst, TCPDPort),
 		inbound(SetInbound6, IP6Src, TCPSPort, IP6Dst, TCPDPort),

@@ -111,7 +111,7 @@ func (t Is) String() string {
 	switch {
 	case t.Field == L4Proto && t.Value == protoTCP:
 		value = "tcp"
-	case t.Field == OIF && t.Value == loopbackIndex:
+	case (t.Field == IIF || t.Field == OIF) && t.Value == loopbackIndex:
 		value = `"lo"`
 	}
 	return fmt.Sprintf("%s %s%s", t.Field, op, value)
@@ -133,6 +133,8 @@ func (t Handshake) String() string {
 	}
 	return "tcp flags != syn / syn,ack"
 }
+
+func (t Renumbered) String() string { return "ct status snat" }
 
 func (t In) String() string { return fmt.Sprintf("%s @%s", concat(t.Key), t.Set) }
 

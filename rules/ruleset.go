@@ -49,7 +49,7 @@ type Chain struct {
 // Base ties a chain to a hook.
 type Base struct {
 	Type     string // filter or nat
-	Hook     string // output or forward
+	Hook     string // input, output or forward
 	Priority int
 	Policy   string // accept, always: what is not ours is left to others
 }

@@ -109,14 +109,15 @@ func TestDiff(t *testing.T) {
 		}, []string{"table inet smtpwall chain filter_output: foreign: accept"}},
 		{"rules swapped", func(r *Ruleset) { slices.Reverse(r.Chains[0].Rules) },
 			[]string{"table inet smtpwall chain refuse_out: altered: order or number of rules"}},
-		{"element gone", func(r *Ruleset) { r.Sets[0].Elements = r.Sets[0].Elements[1:] },
+		{"element gone", func(r *Ruleset) { s := setOf(r, SetMail); s.Elements = s.Elements[1:] },
 			[]string{"table inet smtpwall set mail: missing: 25"}},
 		{"element added", func(r *Ruleset) {
-			r.Sets[2].Elements = append(r.Sets[2].Elements, Element{netip.MustParseAddr("203.0.113.1"), 25})
+			s := setOf(r, SetRelay4)
+			s.Elements = append(s.Elements, Element{netip.MustParseAddr("203.0.113.1"), 25})
 		}, []string{"table inet smtpwall set relay4: foreign: 203.0.113.1 . 25"}},
 		{"hook changed", func(r *Ruleset) { r.Chains[6].Base = &Base{"filter", "output", 11, "accept"} },
 			[]string{"table inet smtpwall chain filter_output: altered"}},
-		{"timeout changed", func(r *Ruleset) { r.Sets[4].Timeout = 1 }, []string{"table inet smtpwall set inbound4: altered"}},
+		{"timeout changed", func(r *Ruleset) { setOf(r, SetInbound4).Timeout = 1 }, []string{"table inet smtpwall set inbound4: altered"}},
 		{"chain added", func(r *Ruleset) { r.Chains = append(r.Chains, Chain{Name: "x"}) },
 			[]string{"table inet smtpwall chain x: foreign"}},
 		{"put to sleep", func(r *Ruleset) { r.Others = []string{"flag dormant"} },
@@ -132,4 +133,8 @@ func TestDiff(t *testing.T) {
 			}
 		})
 	}
+}
+
+func setOf(r *Ruleset, name string) *Set {
+	return &r.Sets[slices.IndexFunc(r.Sets, func(s Set) bool { return s.Name == name })]
 }

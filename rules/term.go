@@ -14,6 +14,7 @@ type Field string
 // a level deeper than the socket's cgroup ends its rule.
 const (
 	L4Proto  Field = "meta l4proto"
+	IIF      Field = "iif"
 	OIF      Field = "oif"
 	SKUID    Field = "meta skuid"
 	TCPSPort Field = "tcp sport"
@@ -56,7 +57,7 @@ type Term interface {
 }
 
 // Is matches packets whose Field has (or with Not: has not) a value. Only
-// L4Proto, OIF, SKUID and TCPDPort are compared in this way.
+// L4Proto, IIF, OIF, SKUID and TCPDPort are compared in this way.
 type Is struct {
 	Field Field
 	Not   bool
@@ -81,6 +82,11 @@ const (
 	SYNACK
 	NotSYN
 )
+
+// Renumbered matches packets of a connection whose source address or port was
+// changed on its way. It needs connection tracking, so it is only for rulesets
+// that redirect.
+type Renumbered struct{}
 
 // In matches packets whose Key is in a set.
 type In struct {
@@ -134,15 +140,16 @@ const (
 // Foreign stands for a rule that smtpwall did not write.
 type Foreign struct{ Description string }
 
-func (Is) term()        {}
-func (Within) term()    {}
-func (Handshake) term() {}
-func (In) term()        {}
-func (Update) term()    {}
-func (Limit) term()     {}
-func (Log) term()       {}
-func (Count) term()     {}
-func (Redirect) term()  {}
-func (Reset) term()     {}
-func (Verdict) term()   {}
-func (Foreign) term()   {}
+func (Is) term()         {}
+func (Within) term()     {}
+func (Handshake) term()  {}
+func (Renumbered) term() {}
+func (In) term()         {}
+func (Update) term()     {}
+func (Limit) term()      {}
+func (Log) term()        {}
+func (Count) term()      {}
+func (Redirect) term()   {}
+func (Reset) term()      {}
+func (Verdict) term()    {}
+func (Foreign) term()    {}

@@ -36,6 +36,8 @@ func (c *compiler) term(t rules.Term) {
 		c.within(t)
 	case rules.Handshake:
 		c.handshake(t)
+	case rules.Renumbered:
+		c.renumbered()
 	case rules.In:
 		c.add(append(c.load(t.Key), &expr.Lookup{SourceRegister: register(0), SetName: t.Set})...)
 	case rules.Update:
@@ -168,6 +170,16 @@ func (c *compiler) handshake(t rules.Handshake) {
 		test.Op = expr.CmpOpNeq
 	}
 	c.add(append(c.load([]rules.Field{rules.TCPFlags}), mask([]byte{flagSYN | flagACK}), test)...)
+}
+
+// statusSNAT is IPS_SRC_NAT of a tracked connection.
+const statusSNAT = 0x10
+
+func (c *compiler) renumbered() {
+	none := equal(make([]byte, 4))
+	none.Op = expr.CmpOpNeq
+	c.add(&expr.Ct{Key: expr.CtKeySTATUS, Register: register(0)},
+		mask(binary.NativeEndian.AppendUint32(nil, statusSNAT)), none)
 }
 
 func equal(b []byte) *expr.Cmp {

@@ -25,6 +25,8 @@ func fieldOf(f rules.Field) field {
 	switch f {
 	case rules.L4Proto:
 		return metaField(expr.MetaKeyL4PROTO, 1, nftables.SetDatatype{})
+	case rules.IIF:
+		return metaField(expr.MetaKeyIIF, 4, nftables.SetDatatype{})
 	case rules.OIF:
 		return metaField(expr.MetaKeyOIF, 4, nftables.SetDatatype{})
 	case rules.SKUID:

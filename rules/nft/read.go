@@ -213,7 +213,7 @@ func parseBase(a attrs) *rules.Base {
 }
 
 func hookNames() map[uint32]string {
-	return map[uint32]string{unix.NF_INET_LOCAL_OUT: "output", unix.NF_INET_FORWARD: "forward"}
+	return map[uint32]string{unix.NF_INET_LOCAL_IN: "input", unix.NF_INET_LOCAL_OUT: "output", unix.NF_INET_FORWARD: "forward"}
 }
 
 // rules reads the rules of all chains. Those that like has too are given as
