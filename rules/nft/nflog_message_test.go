@@ -26,14 +26,14 @@ func nflogBody(t testing.TB, attrs ...nflogAttr) []byte {
 	return append([]byte{2, 0, 0, 100}, b...)
 }
 
-func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
+func attemptBE32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
 func TestParseNflogPacket(t *testing.T) {
 	body := nflogBody(t,
 		nflogAttr{nflogAttrPacketHeader, []byte{8, 0, hookForward, 0}},
-		nflogAttr{nflogAttrInDevice, be32(7)},
-		nflogAttr{nflogAttrUID, be32(1234)},
-		nflogAttr{nflogAttrSequence, be32(99)},
+		nflogAttr{nflogAttrInDevice, attemptBE32(7)},
+		nflogAttr{nflogAttrUID, attemptBE32(1234)},
+		nflogAttr{nflogAttrSequence, attemptBE32(99)},
 		nflogAttr{nflogAttrPrefix, []byte("smtpwall \x00")},
 		nflogAttr{250, []byte("of a later kernel")},
 		nflogAttr{nflogAttrPayload, packet4(0)},
@@ -97,7 +97,7 @@ func TestNflogReaderCountsGaps(t *testing.T) {
 }
 
 func FuzzParseNflogPacket(f *testing.F) {
-	f.Add(nflogBody(f, nflogAttr{nflogAttrPayload, packet4(0)}, nflogAttr{nflogAttrUID, be32(0)}))
+	f.Add(nflogBody(f, nflogAttr{nflogAttrPayload, packet4(0)}, nflogAttr{nflogAttrUID, attemptBE32(0)}))
 	f.Add(nflogBody(f, nflogAttr{nflogAttrPrefix, []byte("x")}))
 	f.Add([]byte{2, 0, 0, 100, 3, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -1,0 +1,178 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+// Attributes and flags that x/sys does not name.
+const (
+	attrTableHandle     = 4  // NFTA_TABLE_HANDLE, never given twice
+	attrSetHandle       = 16 // NFTA_SET_HANDLE
+	attrElemExpressions = 11 // NFTA_SET_ELEM_EXPRESSIONS
+
+	objectCounter = 1 // NFT_OBJECT_COUNTER
+)
+
+// maxElementKey is the longest key of the recording sets, that of forward6.
+const maxElementKey = 36
+
+// elementKey is the key of a set's element, with zeros behind it.
+type elementKey [maxElementKey]byte
+
+// recordTable is one reading of the plain table without its sets' elements.
+type recordTable struct {
+	identity map[string]uint64 // handles; other ones mean that counting began anew
+	totals   map[string]uint64 // packets of the named counters
+}
+
+// readRecordTable reads handles and totals. It returns nil if there is no such table.
+func readRecordTable(ctx context.Context, s *socket) (*recordTable, error) {
+	t := &recordTable{identity: map[string]uint64{}, totals: map[string]uint64{}}
+	steps := []struct {
+		request int
+		flags   netlink.HeaderFlags
+		attrs   []netlink.Attribute
+		take    func(attrs)
+	}{
+		{unix.NFT_MSG_GETTABLE, 0, []netlink.Attribute{textAttr(unix.NFTA_TABLE_NAME, rules.Table)}, t.takeTable},
+		{unix.NFT_MSG_GETSET, netlink.Dump, []netlink.Attribute{textAttr(unix.NFTA_SET_TABLE, rules.Table)}, t.takeSet},
+		{unix.NFT_MSG_GETOBJ, netlink.Dump, []netlink.Attribute{textAttr(unix.NFTA_OBJ_TABLE, rules.Table)}, t.takeObject},
+	}
+	for _, step := range steps {
+		answer, err := s.dump(ctx, netlink.Message{
+			Header: netlink.Header{Type: messageType(step.request), Flags: step.flags},
+			Data:   body(familyInet, 0, step.attrs...),
+		})
+		if errors.Is(err, unix.ENOENT) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range answer {
+			step.take(messageAttrs(m))
+		}
+	}
+	return t, nil
+}
+
+func (t *recordTable) takeTable(a attrs) { t.identity[""] = a.number64(attrTableHandle) }
+
+func (t *recordTable) takeSet(a attrs) {
+	switch name := a.text(unix.NFTA_SET_NAME); name {
+	case rules.SetAttempt4, rules.SetAttempt6, rules.SetForward4, rules.SetForward6:
+		t.identity[name] = a.number64(attrSetHandle)
+	}
+}
+
+func (t *recordTable) takeObject(a attrs) {
+	if a.text(unix.NFTA_OBJ_TABLE) != rules.Table || a.number(unix.NFTA_OBJ_TYPE) != objectCounter {
+		return
+	}
+	counter := a.nested(unix.NFTA_OBJ_DATA)
+	t.totals[a.text(unix.NFTA_OBJ_NAME)] = counter.number64(unix.NFTA_COUNTER_PACKETS)
+}
+
+// dumpElements calls each for the elements of one set. Of a set that changes meanwhile
+// the kernel may give an element twice, or not at all. There may be 65,535, so this
+// reads attributes in place, where messageAttrs would make three maps for each.
+func dumpElements(ctx context.Context, s *socket, set string, each func(key elementKey, packets uint64)) error {
+	answer, err := s.dump(ctx, netlink.Message{
+		Header: netlink.Header{Type: messageType(unix.NFT_MSG_GETSETELEM), Flags: netlink.Dump},
+		Data: body(familyInet, 0,
+			textAttr(unix.NFTA_SET_ELEM_LIST_TABLE, rules.Table),
+			textAttr(unix.NFTA_SET_ELEM_LIST_SET, set)),
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range answer {
+		if kind(m) == unix.NFT_MSG_NEWSETELEM && len(m.Data) >= nfgenLength {
+			eachElement(m.Data[nfgenLength:], each)
+		}
+	}
+	return nil
+}
+
+func eachElement(message []byte, each func(key elementKey, packets uint64)) {
+	for list := attrSeq(message); list.next(); {
+		if list.kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			continue
+		}
+		for element := attrSeq(list.value); element.next(); {
+			if key, packets, ok := readElement(element.value); ok {
+				each(key, packets)
+			}
+		}
+	}
+}
+
+func readElement(b []byte) (key elementKey, packets uint64, ok bool) {
+	for a := attrSeq(b); a.next(); {
+		switch a.kind {
+		case unix.NFTA_SET_ELEM_KEY:
+			for v := attrSeq(a.value); v.next(); {
+				if v.kind == unix.NFTA_DATA_VALUE && len(v.value) <= maxElementKey {
+					ok = true
+					copy(key[:], v.value)
+				}
+			}
+		case unix.NFTA_SET_ELEM_EXPR:
+			packets = max(packets, readCounter(a.value))
+		case attrElemExpressions:
+			for e := attrSeq(a.value); e.next(); {
+				packets = max(packets, readCounter(e.value))
+			}
+		}
+	}
+	return key, packets, ok
+}
+
+// readCounter returns the packets of a counter expression, 0 of any other one.
+func readCounter(expression []byte) uint64 {
+	for e := attrSeq(expression); e.next(); {
+		switch e.kind {
+		case unix.NFTA_EXPR_NAME:
+			if text(e.value) != "counter" {
+				return 0
+			}
+		case unix.NFTA_EXPR_DATA:
+			for c := attrSeq(e.value); c.next(); {
+				if c.kind == unix.NFTA_COUNTER_PACKETS {
+					return number(c.value, 8)
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// attrs in a row, read in place. It ends at the first that does not fit.
+type attrWalk struct {
+	rest  []byte
+	kind  uint16
+	value []byte
+}
+
+func attrSeq(b []byte) *attrWalk { return &attrWalk{rest: b} }
+
+func (w *attrWalk) next() bool {
+	if len(w.rest) < 4 {
+		return false
+	}
+	length := int(binary.NativeEndian.Uint16(w.rest))
+	if length < 4 || length > len(w.rest) {
+		return false
+	}
+	w.kind = binary.NativeEndian.Uint16(w.rest[2:]) & attrTypeMask
+	w.value = w.rest[4:length]
+	w.rest = w.rest[min(align(length), len(w.rest)):]
+	return true
+}
