@@ -1,0 +1,134 @@
+package simdisk
+
+import (
+	"bytes"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"slices"
+)
+
+// node is a file or, with names, a directory: as running programs see it, and
+// as the platter has it.
+type node struct {
+	mode fs.FileMode
+
+	data, synced []byte
+	lost         bool // a sync has failed: what is not synced never will be
+
+	names, syncedNames map[string]*node
+}
+
+func newDir(perm fs.FileMode) *node {
+	return &node{mode: perm | fs.ModeDir, names: map[string]*node{}, syncedNames: map[string]*node{}}
+}
+
+func (n *node) info(name string) info {
+	return info{name: name, size: int64(len(n.data)), mode: n.mode}
+}
+
+// growth is how much longer the file gets by a write.
+func (n *node) growth(p []byte, off int64) int64 {
+	return max(off+int64(len(p))-int64(len(n.data)), 0)
+}
+
+func (n *node) write(p []byte, off int64) {
+	if grow := n.growth(p, off); grow > 0 {
+		n.data = append(n.data, make([]byte, grow)...)
+	}
+	copy(n.data[off:], p)
+}
+
+func (n *node) syncData() {
+	if !n.lost {
+		n.synced = bytes.Clone(n.data)
+	}
+}
+
+func (n *node) syncNames() { n.syncedNames = maps.Clone(n.names) }
+
+// Loss is what a crash does to what was not synced.
+type Loss int
+
+const (
+	Kill  Loss = iota // nothing is lost: the process died, not the machine
+	Power             // everything that was not synced is lost
+	Torn              // each name and each file for itself is lost, kept or torn
+)
+
+// Restart is the disk after the crash, with everything on it synced and nothing
+// open. The seed chooses among what Torn may do.
+func (d *Disk) Restart(loss Loss, seed uint64) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := restart{loss: loss, rand: rand.New(rand.NewPCG(seed, 1)), done: map[*node]*node{}}
+	fresh := New()
+	fresh.Capacity = d.Capacity
+	fresh.root = r.copy(d.root)
+	for _, n := range r.done {
+		fresh.used += int64(len(n.data))
+	}
+	return fresh
+}
+
+// restart copies what survives.
+type restart struct {
+	loss Loss
+	rand *rand.Rand
+	done map[*node]*node // a file may have two names by now
+}
+
+func (r *restart) copy(n *node) *node {
+	if done := r.done[n]; done != nil {
+		return done
+	}
+	fresh := &node{mode: n.mode}
+	r.done[n] = fresh
+	if n.names == nil {
+		fresh.data = r.content(n)
+		fresh.synced = bytes.Clone(fresh.data)
+		return fresh
+	}
+	fresh.names = map[string]*node{}
+	all := maps.Clone(n.names)
+	maps.Copy(all, n.syncedNames)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if kept := r.name(n.names[name], n.syncedNames[name]); kept != nil {
+			fresh.names[name] = r.copy(kept)
+		}
+	}
+	fresh.syncNames()
+	return fresh
+}
+
+// name chooses what a name leads to: what it was when synced, or is now.
+func (r *restart) name(now, synced *node) *node {
+	if r.loss == Kill || r.loss == Torn && r.rand.IntN(2) == 0 {
+		return now
+	}
+	return synced
+}
+
+// content chooses what is in a file.
+func (r *restart) content(n *node) []byte {
+	switch {
+	case r.loss == Kill:
+		return bytes.Clone(n.data)
+	case r.loss == Power || bytes.Equal(n.data, n.synced):
+		return bytes.Clone(n.synced)
+	}
+	switch r.rand.IntN(4) {
+	case 0:
+		return bytes.Clone(n.synced)
+	case 1:
+		return bytes.Clone(n.data)
+	case 2: // the end is missing
+		return bytes.Clone(n.data[:r.rand.IntN(len(n.data)+1)])
+	default: // the length is there, the blocks are not
+		torn := bytes.Clone(n.data)
+		if len(torn) > 0 {
+			clear(torn[r.rand.IntN(len(torn)):])
+		}
+		return torn
+	}
+}
