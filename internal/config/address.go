@@ -23,14 +23,16 @@ func checkPath(path string) error {
 	return nil
 }
 
-// checkSocketPath accepts a path that fits into a Unix socket's address, or none.
+// checkSocketPath accepts a path that fits into a Unix socket's address, or
+// none.
 func checkSocketPath(path string) error {
 	if path == "" {
 		return nil
 	}
 	const longest = 107 // unix(7): 108 bytes with the final NUL
 	if len(path) > longest {
-		return flaw{fmt.Sprintf("the path is longer than the %d bytes that a socket's may have", longest), "choose a shorter one"}
+		return flaw{fmt.Sprintf("the path is longer than the %d bytes that a socket's may have", longest),
+			"choose a shorter one"}
 	}
 	return checkPath(path)
 }
@@ -48,7 +50,8 @@ func checkHostName(name string) error {
 	}
 	for _, label := range strings.Split(name, ".") {
 		if !isLabel(label) {
-			return flaw{fmt.Sprintf("%q is not a host name", name), `write letters, digits and hyphens, with dots between: "vps1.example.net"`}
+			return flaw{fmt.Sprintf("%q is not a host name", name),
+				`write letters, digits and hyphens, with dots between: "vps1.example.net"`}
 		}
 	}
 	return nil
@@ -76,7 +79,8 @@ func parseRelayAddress(text string) (host string, port uint16, err error) {
 	host, digits, err := net.SplitHostPort(text)
 	if err != nil {
 		if strings.Contains(text, ":") {
-			return "", 0, flaw{fmt.Sprintf("%q is neither host:port nor a host", text), `write "smtp.example.com:587" or "[2001:db8::7]:587"`}
+			return "", 0, flaw{fmt.Sprintf("%q is neither host:port nor a host", text),
+				`write "smtp.example.com:587" or "[2001:db8::7]:587"`}
 		}
 		host, err = parseHost(text)
 		return host, 0, err
@@ -89,7 +93,8 @@ func parseRelayAddress(text string) (host string, port uint16, err error) {
 	return host, uint16(number), err
 }
 
-// parseHost reads the name or the address of one server, and returns the form that is usual for it.
+// parseHost reads the name or the address of one server, and returns the form
+// that is usual for it.
 func parseHost(text string) (string, error) {
 	address, err := netip.ParseAddr(text)
 	if err != nil {
@@ -101,7 +106,8 @@ func parseHost(text string) (string, error) {
 	return address.Unmap().String(), nil
 }
 
-// parseListener reads address:port; a listener has no name to look up, so that nothing but the file decides where it is.
+// parseListener reads address:port; a listener has no name to look up, so that
+// nothing but the file decides where it is.
 func parseListener(text string) (netip.AddrPort, error) {
 	address, err := netip.ParseAddrPort(text)
 	if err == nil && address.Port() != 0 && !address.Addr().Is4In6() && address.Addr().Zone() == "" {

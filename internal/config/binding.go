@@ -35,7 +35,8 @@ type single[T any] struct {
 
 func (b single[T]) decode(d *decoder, at place, v *value) {
 	if v.kind != b.kind {
-		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be %s, not %s", b.noun, v.kind), fmt.Sprintf("write %s = %s", lastPart(at.key), b.sample)})
+		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be %s, not %s", b.noun, v.kind),
+			fmt.Sprintf("write %s = %s", lastPart(at.key), b.sample)})
 		return
 	}
 	parsed, err := b.parse(v.text)
@@ -66,7 +67,8 @@ func asFlaw(err error) flaw {
 // lastPart returns the last part of a dotted key.
 func lastPart(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }
 
-// quote writes text as a TOML basic string; none of our values needs more than Go's escapes for printable text.
+// quote writes text as a TOML basic string; none of our values needs more than
+// Go's escapes for printable text.
 func quote(text string) string { return strconv.Quote(text) }
 
 // quoteSet is quote, but "" for the empty string, which stands for "not set".

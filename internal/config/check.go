@@ -27,7 +27,8 @@ func (d *decoder) doubt(at place, f flaw) { d.warn(at.line, at.key, f) }
 
 func (d *decoder) checkHost() {
 	if name := d.config.Host.Name; name != "" && !strings.Contains(name, ".") {
-		d.doubt(d.table("host").at("name"), flaw{fmt.Sprintf("%q is not a fully qualified name; relays may refuse it in EHLO", name), `write the name with its domain: "` + name + `.example.net"`})
+		d.doubt(d.table("host").at("name"), flaw{fmt.Sprintf("%q is not a fully qualified name; relays may refuse it in EHLO", name),
+			`write the name with its domain: "` + name + `.example.net"`})
 	}
 }
 
@@ -43,11 +44,13 @@ func (d *decoder) checkDelivery() {
 	for i, relay := range c.Relays {
 		named := slices.ContainsFunc(c.Policy.Rules, func(r Rule) bool { return r.Relay == relay.Name })
 		if !named && !slices.Contains(c.Delivery.Relays, relay.Name) {
-			d.doubt(d.relays[i].at(""), flaw{"nothing uses this relay", fmt.Sprintf("add %q to relays of [delivery]", relay.Name)})
+			d.doubt(d.relays[i].at(""), flaw{"nothing uses this relay",
+				fmt.Sprintf("add %q to relays of [delivery]", relay.Name)})
 		}
 	}
 	if c.Delivery.SpoolMax < c.Session.MaxMessage {
 		d.wrong(at.at("spool_max"), flaw{fmt.Sprintf("%s is less than one message may have (max_message = %q)", formatSize(c.Delivery.SpoolMax), formatSize(c.Session.MaxMessage)),
+
 			"raise spool_max, or lower max_message of [session]"})
 	}
 }
@@ -56,7 +59,8 @@ func (d *decoder) checkDelivery() {
 func (d *decoder) checkRelayName(at place, name string) {
 	names := d.config.relayNames()
 	if name != "" && !slices.Contains(names, name) {
-		d.wrong(at, flaw{fmt.Sprintf("there is no relay %q", name), meant(name, names, "write a table [relay."+name+"]")})
+		d.wrong(at, flaw{fmt.Sprintf("there is no relay %q", name),
+			meant(name, names, "write a table [relay."+name+"]")})
 	}
 }
 
@@ -74,9 +78,11 @@ func (d *decoder) checkCertificates() {
 	for _, key := range []struct{ name, value string }{{"certificate", c.Certificate}, {"key", c.Key}} {
 		switch {
 		case c.Source == SourceFiles && !at.has(key.name):
-			d.wrong(at.at(key.name), flaw{`is missing, but source = "files"`, fmt.Sprintf("write %s = \"/etc/smtpwall/%s.pem\"", key.name, key.name)})
+			d.wrong(at.at(key.name), flaw{`is missing, but source = "files"`,
+				fmt.Sprintf("write %s = \"/etc/smtpwall/%s.pem\"", key.name, key.name)})
 		case c.Source != SourceFiles && key.value != "":
-			d.wrong(at.at(key.name), flaw{fmt.Sprintf("has no effect with source = %q", c.Source), `write source = "files", or remove it`})
+			d.wrong(at.at(key.name), flaw{fmt.Sprintf("has no effect with source = %q", c.Source),
+				`write source = "files", or remove it`})
 		}
 	}
 }
@@ -92,7 +98,8 @@ func (d *decoder) checkAccounts() {
 			d.wrong(at.at("password"), flaw{"is missing", "`smtpwall account hash` makes one"})
 		}
 		if first, twice := seen[account.Name]; twice && account.Name != "" {
-			d.wrong(at.at("name"), flaw{fmt.Sprintf("account %q was already given in line %d", account.Name, first), "keep one of the two"})
+			d.wrong(at.at("name"), flaw{fmt.Sprintf("account %q was already given in line %d", account.Name, first),
+				"keep one of the two"})
 			continue
 		}
 		seen[account.Name] = at.at("name").line
@@ -102,9 +109,11 @@ func (d *decoder) checkAccounts() {
 func (d *decoder) checkSession() {
 	at, c := d.table("session"), d.config.Session
 	if c.MaxRecipients < 100 {
-		d.doubt(at.at("max_recipients"), flaw{"RFC 5321 section 4.5.3.1.8 asks for 100 recipients at least; clients may not expect less", "write max_recipients = 100 or more"})
+		d.doubt(at.at("max_recipients"), flaw{"RFC 5321 section 4.5.3.1.8 asks for 100 recipients at least; clients may not expect less",
+			"write max_recipients = 100 or more"})
 	}
 	if c.MaxSessionsPerPeer > c.MaxSessions {
-		d.doubt(at.at("max_sessions_per_peer"), flaw{fmt.Sprintf("%d has no effect: max_sessions is %d", c.MaxSessionsPerPeer, c.MaxSessions), "lower it, or raise max_sessions"})
+		d.doubt(at.at("max_sessions_per_peer"), flaw{fmt.Sprintf("%d has no effect: max_sessions is %d", c.MaxSessionsPerPeer, c.MaxSessions),
+			"lower it, or raise max_sessions"})
 	}
 }

@@ -11,7 +11,8 @@ func (l Listen) all() []netip.AddrPort {
 	return slices.Concat(l.Submission, l.Submissions, l.Alternate)
 }
 
-// role is one list of addresses, with the port that the firewall redirects to it.
+// role is one list of addresses, with the port that the firewall redirects to
+// it.
 type role struct {
 	key       string
 	addresses []netip.AddrPort
@@ -27,8 +28,9 @@ func (l Listen) roles() []role {
 	}
 }
 
-// Redirects maps each port that is redirected, 587, 465 and 2525, to ours: the first of its role that answers on both
-// loopback addresses, where the kernel sends what it redirects. A role without such a port is not in the map.
+// Redirects maps each port that is redirected, 587, 465 and 2525, to ours: the
+// first of its role that answers on both loopback addresses, where the kernel
+// sends what it redirects. A role without such a port is not in the map.
 func (l Listen) Redirects() map[uint16]uint16 {
 	redirects := make(map[uint16]uint16)
 	for _, r := range l.roles() {
@@ -48,7 +50,8 @@ func redirectPort(addresses []netip.AddrPort) uint16 {
 	return 0
 }
 
-// answers reports whether one of the addresses takes connections to the loopback address of an IP version.
+// answers reports whether one of the addresses takes connections to the
+// loopback address of an IP version.
 func answers(addresses []netip.AddrPort, version int, port uint16) bool {
 	loopback, any := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv4Unspecified()
 	if version == 6 {
@@ -60,7 +63,8 @@ func answers(addresses []netip.AddrPort, version int, port uint16) bool {
 func (d *decoder) checkListen() {
 	l, at := d.config.Listen, d.table("listen")
 	if len(l.all()) == 0 && l.Socket == "" {
-		d.wrong(at.at("submission"), flaw{"there is no listener at all", `write submission = ["127.0.0.1:587", "[::1]:587"]`})
+		d.wrong(at.at("submission"), flaw{"there is no listener at all",
+			`write submission = ["127.0.0.1:587", "[::1]:587"]`})
 	}
 	d.checkOverlap(at)
 	for _, r := range l.roles() {
@@ -71,7 +75,8 @@ func (d *decoder) checkListen() {
 	}
 }
 
-// checkOverlap refuses two listeners that the kernel would not bind at one time.
+// checkOverlap refuses two listeners that the kernel would not bind at one
+// time.
 func (d *decoder) checkOverlap(at ref) {
 	type bound struct {
 		key     string
@@ -82,7 +87,8 @@ func (d *decoder) checkOverlap(at ref) {
 		for _, address := range r.addresses {
 			i := slices.IndexFunc(before, func(b bound) bool { return overlap(b.address, address) })
 			if i >= 0 {
-				d.wrong(at.at(r.key), flaw{fmt.Sprintf("%s collides with %s of %s", address, before[i].address, before[i].key), "give each listener an address and port of its own"})
+				d.wrong(at.at(r.key), flaw{fmt.Sprintf("%s collides with %s of %s", address, before[i].address, before[i].key),
+					"give each listener an address and port of its own"})
 			}
 			before = append(before, bound{r.key, address})
 		}
@@ -97,34 +103,42 @@ func overlap(a, b netip.AddrPort) bool {
 	return a.Addr() == b.Addr() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified()
 }
 
-// checkRolePort refuses ports on which clients expect another kind of TLS, or another server.
+// checkRolePort refuses ports on which clients expect another kind of TLS, or
+// another server.
 func (d *decoder) checkRolePort(at place, r role, address netip.AddrPort) {
 	switch port := address.Port(); {
 	case port == 25:
-		d.wrong(at, flaw{fmt.Sprintf("%s: port 25 belongs to the server for inbound mail", address), fmt.Sprintf("write port %d", r.port)})
+		d.wrong(at, flaw{fmt.Sprintf("%s: port 25 belongs to the server for inbound mail", address),
+			fmt.Sprintf("write port %d", r.port)})
 	case r.implicit && (port == 587 || port == 2525):
-		d.wrong(at, flaw{fmt.Sprintf("%s: clients speak STARTTLS on port %d", address, port), "move it to submission or alternate, or write port 465"})
+		d.wrong(at, flaw{fmt.Sprintf("%s: clients speak STARTTLS on port %d", address, port),
+			"move it to submission or alternate, or write port 465"})
 	case !r.implicit && port == 465:
-		d.wrong(at, flaw{fmt.Sprintf("%s: clients speak implicit TLS on port 465", address), fmt.Sprintf("move it to submissions, or write port %d", r.port)})
+		d.wrong(at, flaw{fmt.Sprintf("%s: clients speak implicit TLS on port 465", address),
+			fmt.Sprintf("move it to submissions, or write port %d", r.port)})
 	}
 }
 
-// checkExposure looks at listeners that other hosts can reach. They are never an open relay, since an unknown identity
-// may not send, but may be less than was hoped for.
+// checkExposure looks at listeners that other hosts can reach. They are never
+// an open relay, since an unknown identity may not send, but may be less than
+// was hoped for.
 func (d *decoder) checkExposure(at place, r role, address netip.AddrPort) {
 	if address.Addr().IsLoopback() {
 		return
 	}
 	if len(d.config.Accounts) == 0 {
-		d.doubt(at, flaw{fmt.Sprintf("%s can be reached by other hosts, but nobody there can be identified: there is no [[account]]", address), "add accounts, or listen on 127.0.0.1 and [::1] alone"})
+		d.doubt(at, flaw{fmt.Sprintf("%s can be reached by other hosts, but nobody there can be identified: there is no [[account]]", address),
+			"add accounts, or listen on 127.0.0.1 and [::1] alone"})
 	}
 	if d.config.Listen.AuthWithoutTLS && !r.implicit {
-		d.doubt(at, flaw{fmt.Sprintf("%s can be reached by other hosts, whose passwords may cross the network in clear", address), "remove auth_without_tls = true"})
+		d.doubt(at, flaw{fmt.Sprintf("%s can be reached by other hosts, whose passwords may cross the network in clear", address),
+			"remove auth_without_tls = true"})
 	}
 }
 
-// checkRedirect makes sure that what the firewall redirects is answered, in both address families: a role that answers in
-// one only would make IPv4 and IPv6 differ.
+// checkRedirect makes sure that what the firewall redirects is answered, in
+// both address families: a role that answers in one only would make IPv4 and
+// IPv6 differ.
 func (d *decoder) checkRedirect() {
 	if d.config.Mode != Enforce || d.config.Firewall.SubmissionPorts != SubmissionRedirect {
 		return

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// checkRelay checks one relay's table: no mail and no password crosses a network in clear.
+// checkRelay checks one relay's table: no mail and no password crosses a
+// network in clear.
 func (d *decoder) checkRelay(r *Relay, at ref) {
 	if !at.has("address") {
 		d.wrong(at.at("address"), flaw{"is missing", `write address = "smtp.example.com:587"`})
@@ -20,18 +21,21 @@ func (d *decoder) checkRelay(r *Relay, at ref) {
 	d.checkRelayTLS(r, at)
 	d.checkRelayLogin(r, at)
 	if d.isOurs(r) {
-		d.wrong(at.at("address"), flaw{"is one of our own listeners, so mail would go round in circles", "name the server that takes the mail from here"})
+		d.wrong(at.at("address"), flaw{"is one of our own listeners, so mail would go round in circles",
+			"name the server that takes the mail from here"})
 	}
 }
 
 func (d *decoder) checkRelayTLS(r *Relay, at ref) {
 	switch {
 	case r.TLS == TLSNone && !isLoopback(r.Host):
-		d.wrong(at.at("tls"), flaw{fmt.Sprintf("%q is refused for %s: mail and password would cross the network in clear", r.TLS, r.Host), `write tls = "starttls" or "implicit"; "none" is for 127.0.0.1, [::1] and localhost`})
+		d.wrong(at.at("tls"), flaw{fmt.Sprintf("%q is refused for %s: mail and password would cross the network in clear", r.TLS, r.Host),
+			`write tls = "starttls" or "implicit"; "none" is for 127.0.0.1, [::1] and localhost`})
 	case r.TLS == TLSNone && r.Port == 25:
 		d.wrong(at.at("tls"), flaw{`"none" is refused on port 25`, `write tls = "starttls", or another port`})
 	case r.TLS == TLSImplicit && (r.Port == 25 || r.Port == 587 || r.Port == 2525):
-		d.doubt(at.at("tls"), flaw{fmt.Sprintf("servers speak STARTTLS on port %d", r.Port), `write tls = "starttls", or port 465`})
+		d.doubt(at.at("tls"), flaw{fmt.Sprintf("servers speak STARTTLS on port %d", r.Port),
+			`write tls = "starttls", or port 465`})
 	case r.TLS == TLSStartTLS && r.Port == 465:
 		d.doubt(at.at("tls"), flaw{"servers speak implicit TLS on port 465", `write tls = "implicit", or port 587`})
 	}

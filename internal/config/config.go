@@ -8,8 +8,9 @@ import (
 // DefaultPath is where the packaged service keeps its configuration.
 const DefaultPath = "/etc/smtpwall/smtpwall.toml"
 
-// Config is a complete and valid configuration: each field has its default where the file says nothing.
-// Treat it as a constant; a reload makes a new one.
+// Config is a complete and valid configuration: each field has its default
+// where the file says nothing. Treat it as a constant; a reload makes a new
+// one.
 type Config struct {
 	Mode         Mode
 	Host         Host
@@ -36,7 +37,8 @@ const (
 
 // Host is how this machine presents itself.
 type Host struct {
-	// Name goes into EHLO, replies and certificates; "" stands for the machine's own fully qualified name.
+	// Name goes into EHLO, replies and certificates; "" stands for the
+	// machine's own fully qualified name.
 	Name string
 }
 
@@ -65,7 +67,8 @@ const (
 	TLSNone     TLS = "none"
 )
 
-// Pin is the SHA-256 digest of a certificate's SubjectPublicKeyInfo, as in RFC 7469 section 2.4.
+// Pin is the SHA-256 digest of a certificate's SubjectPublicKeyInfo, as in RFC
+// 7469 section 2.4.
 type Pin [32]byte
 
 // Auth is the SASL mechanism for a relay.
@@ -147,7 +150,8 @@ const (
 	SourceFiles CertificateSource = "files" // files that somebody else renews
 )
 
-// Account is a credential for peers that the kernel cannot vouch for. At least one of Password and SCRAM is set.
+// Account is a credential for peers that the kernel cannot vouch for. At least
+// one of Password and SCRAM is set.
 type Account struct {
 	Name     string
 	Password string // "$argon2id$…" or "$2b$…"
@@ -169,7 +173,8 @@ const (
 	Deny  Result = "deny"
 )
 
-// Rule is one line of the policy. Patterns have "*" for any number of characters and "?" for one.
+// Rule is one line of the policy. Patterns have "*" for any number of
+// characters and "?" for one.
 type Rule struct {
 	Name       string
 	Match      Match
@@ -180,7 +185,8 @@ type Rule struct {
 	Relay      string // a relay's name; "": the order of Delivery.Relays
 }
 
-// Match selects identities. An empty list asks nothing; what is asked must all hold, and one pattern of a list is enough.
+// Match selects identities. An empty list asks nothing; what is asked must all
+// hold, and one pattern of a list is enough.
 type Match struct {
 	User      []string // patterns
 	UID       []string // decimal numbers
@@ -194,7 +200,8 @@ type Match struct {
 // ListenerRole names how a session reached us.
 type ListenerRole string
 
-// Roles. A redirected connection has RoleIntercepted, whichever listener took it.
+// Roles. A redirected connection has RoleIntercepted, whichever listener took
+// it.
 const (
 	RoleSubmission  ListenerRole = "submission"
 	RoleSubmissions ListenerRole = "submissions"

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// covers reports whether m matches everything that other matches. It may miss a case, but never claims a wrong one.
+// covers reports whether m matches everything that other matches. It may miss a
+// case, but never claims a wrong one.
 func (m Match) covers(other Match) bool {
 	return coversAll(m.User, other.User, wider) &&
 		coversAll(m.UID, other.UID, wider) &&
@@ -16,7 +17,8 @@ func (m Match) covers(other Match) bool {
 		coversAll(m.Listener, other.Listener, func(a, b ListenerRole) bool { return a == b })
 }
 
-// coversAll reports whether each element of narrow lies within one of wide; an empty list asks nothing.
+// coversAll reports whether each element of narrow lies within one of wide; an
+// empty list asks nothing.
 func coversAll[T any](wide, narrow []T, contains func(a, b T) bool) bool {
 	if len(wide) == 0 {
 		return true
@@ -32,8 +34,9 @@ func coversAll[T any](wide, narrow []T, contains func(a, b T) bool) bool {
 	return true
 }
 
-// wider reports whether pattern a matches whatever pattern b matches. It does if it matches b's own text, wildcards and
-// all, where only a star takes a star: what a star of b takes, that star of a can take as well.
+// wider reports whether pattern a matches whatever pattern b matches. It does
+// if it matches b's own text, wildcards and all, where only a star takes a
+// star: what a star of b takes, that star of a can take as well.
 func wider(a, b string) bool {
 	wide, narrow := []rune(a), []rune(b)
 	star, mark := -1, 0 // the last star of wide, and the first of narrow that it does not take

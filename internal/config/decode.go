@@ -29,7 +29,8 @@ type section struct {
 	doc      string
 	fields   []field   // of a named or repeated section: bound to a specimen, for the documents
 	sections []section // tables below this one
-	// open makes a new element of a named or repeated section and returns the fields bound to it.
+	// open makes a new element of a named or repeated section and returns the
+	// fields bound to it.
 	open func(d *decoder, name string, at ref) []field
 	// later is the remedy for a section that this version does not have.
 	later string
@@ -53,7 +54,8 @@ type ref struct {
 	table *value
 }
 
-// at returns the place of a key in the table, or of the table where it has no such key.
+// at returns the place of a key in the table, or of the table where it has no
+// such key.
 func (r ref) at(name string) place {
 	if r.table == nil {
 		return place{joinKey(r.key, name), 0}
@@ -131,9 +133,11 @@ func (d *decoder) name(v *value, s section) {
 		key := joinKey(s.name, m.name)
 		switch {
 		case m.value.kind == kindTables:
-			d.problem(m.line, key, flaw{"must be a table, not a list of tables", "write [" + key + "], with single brackets"})
+			d.problem(m.line, key, flaw{"must be a table, not a list of tables",
+				"write [" + key + "], with single brackets"})
 		case m.value.kind != kindTable:
-			d.problem(m.line, key, flaw{"the table has no name", fmt.Sprintf("write [%s.main], with a name of your own for main", s.name)})
+			d.problem(m.line, key, flaw{"the table has no name",
+				fmt.Sprintf("write [%s.main], with a name of your own for main", s.name)})
 		default:
 			fields := s.open(d, m.name, ref{key, m.value})
 			d.fill(key, m.value, section{name: key, fields: fields})
@@ -153,7 +157,8 @@ func (d *decoder) repeat(at place, v *value, s section) {
 	}
 }
 
-// unknown reports a key that nobody knows, and where it may have been meant to be.
+// unknown reports a key that nobody knows, and where it may have been meant to
+// be.
 func (d *decoder) unknown(at place, name string, s section) {
 	var words []string
 	for _, f := range s.fields {

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Default returns the configuration of an empty file: observe mode, loopback listeners, no relay, and a policy that lets
-// every proven local identity and every account send.
+// Default returns the configuration of an empty file: observe mode, loopback
+// listeners, no relay, and a policy that lets every proven local identity and
+// every account send.
 func Default() *Config {
 	return &Config{
 		Mode:     Observe,
@@ -33,7 +34,8 @@ func Default() *Config {
 	}
 }
 
-// loopback returns both loopback addresses with port: IPv4 and IPv6 always behave alike.
+// loopback returns both loopback addresses with port: IPv4 and IPv6 always
+// behave alike.
 func loopback(port uint16) []netip.AddrPort {
 	return []netip.AddrPort{
 		netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port),

@@ -39,7 +39,8 @@ func example(t *testing.T) string {
 	return text.String()
 }
 
-// TestExampleIsTheDefault parses the installed file, which must say what an empty one says, in ten lines at most.
+// TestExampleIsTheDefault parses the installed file, which must say what an
+// empty one says, in ten lines at most.
 func TestExampleIsTheDefault(t *testing.T) {
 	config, problems := Parse("smtpwall.toml", []byte(example(t)), Options{})
 	if len(problems) > 0 {
@@ -54,7 +55,8 @@ func TestExampleIsTheDefault(t *testing.T) {
 	}
 }
 
-// TestExampleUncommented takes every # away: each key must stand in its own table, with a value of its own kind.
+// TestExampleUncommented takes every # away: each key must stand in its own
+// table, with a value of its own kind.
 func TestExampleUncommented(t *testing.T) {
 	text := regexp.MustCompile(`(?m)^#(\S)`).ReplaceAllString(example(t), "$1")
 	text = strings.NewReplacer(
@@ -71,7 +73,8 @@ func TestExampleUncommented(t *testing.T) {
 	}
 }
 
-// TestEverythingIsDocumented wants a sentence for each key and each table that can be used.
+// TestEverythingIsDocumented wants a sentence for each key and each table that
+// can be used.
 func TestEverythingIsDocumented(t *testing.T) {
 	sentence := regexp.MustCompile(`^[A-Z].*\.$`)
 	for _, s := range flatten(schema(Default())) {

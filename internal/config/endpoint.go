@@ -9,8 +9,9 @@ type Endpoint struct {
 	TLS  TLS // never TLSByPort
 }
 
-// Endpoints returns where to try the relay, in order. A relay without a port is tried at 587, 2525 and 465, less those
-// whose kind of TLS is not the one that the file asks for.
+// Endpoints returns where to try the relay, in order. A relay without a port is
+// tried at 587, 2525 and 465, less those whose kind of TLS is not the one that
+// the file asks for.
 func (r Relay) Endpoints() []Endpoint {
 	if r.Port != 0 {
 		return []Endpoint{{r.Host, r.Port, r.TLS.on(r.Port)}}
@@ -36,7 +37,8 @@ func (t TLS) on(port uint16) TLS {
 	}
 }
 
-// isLoopback reports whether host is this machine for certain: no name but "localhost" is (RFC 6761 section 6.3).
+// isLoopback reports whether host is this machine for certain: no name but
+// "localhost" is (RFC 6761 section 6.3).
 func isLoopback(host string) bool {
 	if host == "localhost" {
 		return true

@@ -21,7 +21,8 @@ type enum[T ~string] struct {
 func (b enum[T]) decode(d *decoder, at place, v *value) {
 	words := b.words()
 	if v.kind != kindString {
-		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be %s, not %s", b.describe(), v.kind), fmt.Sprintf("write %s = %q", lastPart(at.key), words[0])})
+		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be %s, not %s", b.describe(), v.kind),
+			fmt.Sprintf("write %s = %q", lastPart(at.key), words[0])})
 		return
 	}
 	for _, option := range b.options {
@@ -71,7 +72,8 @@ func alternatives(words []string) string {
 	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }
 
-// meant is a hint that offers the nearest of words, and else says what fallback does.
+// meant is a hint that offers the nearest of words, and else says what fallback
+// does.
 func meant(text string, words []string, fallback string) string {
 	if near := suggest(text, words); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)

@@ -17,7 +17,8 @@ const exampleLegend = "Everything else is a comment. A line with # and no space 
 // exampleWidth is the length of comment lines.
 const exampleWidth = 100
 
-// WriteExample writes the installed configuration: the defaults, each key with its documentation.
+// WriteExample writes the installed configuration: the defaults, each key with
+// its documentation.
 func WriteExample(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	comment(out, exampleIntro)
@@ -31,8 +32,9 @@ func WriteExample(w io.Writer) error {
 	return out.Flush()
 }
 
-// exampleSection writes one table. Tables that one may have any number of are comments as a whole, since none is needed;
-// so is every key but the mode, whose value everybody should see.
+// exampleSection writes one table. Tables that one may have any number of are
+// comments as a whole, since none is needed; so is every key but the mode,
+// whose value everybody should see.
 func exampleSection(out io.Writer, s section) {
 	fmt.Fprintln(out)
 	if s.name != "" {
@@ -59,7 +61,8 @@ func exampleSection(out io.Writer, s section) {
 	}
 }
 
-// sample returns what the example shows: the default, or a likely value where there is none.
+// sample returns what the example shows: the default, or a likely value where
+// there is none.
 func (f field) sample() string {
 	if f.example != "" {
 		return f.example
@@ -82,7 +85,8 @@ func choices(b binding) []string {
 	return lines
 }
 
-// comment writes text as comment lines, wrapped; lines after the first keep its indentation.
+// comment writes text as comment lines, wrapped; lines after the first keep its
+// indentation.
 func comment(out io.Writer, text string) {
 	body := strings.TrimLeft(text, " ")
 	indent := text[:len(text)-len(body)]
@@ -91,7 +95,8 @@ func comment(out io.Writer, text string) {
 	}
 }
 
-// wrap breaks text between words so that no line is longer than width, where words allow.
+// wrap breaks text between words so that no line is longer than width, where
+// words allow.
 func wrap(text string, width int) []string {
 	var lines []string
 	line := ""

@@ -10,8 +10,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// FuzzParse feeds anything. Parse must not panic, must say which line is to blame, must give a Config only without
-// errors, and must never accept what the TOML library itself refuses.
+// FuzzParse feeds anything. Parse must not panic, must say which line is to
+// blame, must give a Config only without errors, and must never accept what the
+// TOML library itself refuses.
 func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/*/*.toml", "../../packaging/smtpwall.toml"} {
 		paths, err := filepath.Glob(pattern)
@@ -50,7 +51,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzParseValues feeds single values, with far fewer characters to guess than in a whole file.
+// FuzzParseValues feeds single values, with far fewer characters to guess than
+// in a whole file.
 func FuzzParseValues(f *testing.F) {
 	for _, text := range []string{"50MiB", "1h30m", "127.0.0.1:587", "[::1]:587", "smtp.example.com:587", "vps1.example.net", "*@example.com",
 		"$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG", "sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",

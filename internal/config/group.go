@@ -11,7 +11,8 @@ type group struct {
 
 func (b group) decode(d *decoder, at place, v *value) {
 	if v.kind != kindTable {
-		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be a table, not %s", v.kind), fmt.Sprintf("write %s = %s", lastPart(at.key), b.sample)})
+		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be a table, not %s", v.kind),
+			fmt.Sprintf("write %s = %s", lastPart(at.key), b.sample)})
 		return
 	}
 	d.fill(at.key, v, section{fields: b.fields})

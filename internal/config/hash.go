@@ -8,10 +8,12 @@ import (
 	"strings"
 )
 
-// hashHint is for what stands in the place of a hash, which may well be a password: it is never quoted.
+// hashHint is for what stands in the place of a hash, which may well be a
+// password: it is never quoted.
 const hashHint = "`smtpwall account hash` makes one"
 
-// checkPasswordHash accepts argon2id in PHC string form, with RFC 9106's parameters, and bcrypt.
+// checkPasswordHash accepts argon2id in PHC string form, with RFC 9106's
+// parameters, and bcrypt.
 func checkPasswordHash(hash string) error {
 	switch {
 	case strings.HasPrefix(hash, "$argon2id$"):
@@ -44,7 +46,8 @@ func checkArgon2id(hash string) error {
 		return malformed
 	}
 	if memory < 8*lanes || memory > 1<<20 || passes < 1 || passes > 64 || lanes < 1 || lanes > 64 {
-		return flaw{"the argon2id hash has parameters out of range: " + costs, "at most m=1048576 (1 GiB), t=64, p=64; " + hashHint}
+		return flaw{"the argon2id hash has parameters out of range: " + costs,
+			"at most m=1048576 (1 GiB), t=64, p=64; " + hashHint}
 	}
 	return nil
 }
@@ -62,7 +65,8 @@ func checkBcrypt(hash string) error {
 	return nil
 }
 
-// checkSCRAM accepts a stored SCRAM-SHA-256 key of RFC 5803 section 3, at least RFC 7677's 4096 iterations strong.
+// checkSCRAM accepts a stored SCRAM-SHA-256 key of RFC 5803 section 3, at least
+// RFC 7677's 4096 iterations strong.
 func checkSCRAM(stored string) error {
 	malformed := flaw{"must be SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", hashHint}
 	parts := strings.Split(stored, "$")
@@ -84,15 +88,18 @@ func checkSCRAM(stored string) error {
 	return nil
 }
 
-// isBase64 reports whether text encodes length bytes; length 0 stands for any number but none.
+// isBase64 reports whether text encodes length bytes; length 0 stands for any
+// number but none.
 func isBase64(text string, length int) bool {
 	decoded, err := base64.StdEncoding.DecodeString(text)
 	return err == nil && len(decoded) > 0 && (length == 0 || len(decoded) == length)
 }
 
-// parsePin reads "sha256:" and the digest of a public key, in base64 as RFC 7469 has it, or in hexadecimal.
+// parsePin reads "sha256:" and the digest of a public key, in base64 as RFC
+// 7469 has it, or in hexadecimal.
 func parsePin(text string) (Pin, error) {
-	malformed := flaw{fmt.Sprintf("%q is not a pin", text), `write "sha256:" and the base64 or hexadecimal SHA-256 of the SubjectPublicKeyInfo`}
+	malformed := flaw{fmt.Sprintf("%q is not a pin", text),
+		`write "sha256:" and the base64 or hexadecimal SHA-256 of the SubjectPublicKeyInfo`}
 	digest, ok := strings.CutPrefix(text, "sha256:")
 	if !ok {
 		return Pin{}, malformed

@@ -26,7 +26,8 @@ func (b nothing) describe() string {
 
 func (b nothing) show() string { return "[]" }
 
-// unavailable is the flaw of what our documents name and this version does not have.
+// unavailable is the flaw of what our documents name and this version does not
+// have.
 func unavailable(what, remedy string) flaw {
 	return flaw{what + " is not available in this version", remedy}
 }

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// list fills a list from a TOML list, whose elements are strings, or whole numbers too where numbers is set.
+// list fills a list from a TOML list, whose elements are strings, or whole
+// numbers too where numbers is set.
 type list[T any] struct {
 	into    *[]T
 	numbers bool
@@ -21,14 +22,16 @@ func (b list[T]) decode(d *decoder, at place, v *value) {
 		if b.accepts(v) && v.kind == kindString {
 			sample = quote(v.text)
 		}
-		d.problem(v.line, at.key, flaw{"must be a list, not " + v.kind.String(), fmt.Sprintf("write %s = [%s]", lastPart(at.key), sample)})
+		d.problem(v.line, at.key, flaw{"must be a list, not " + v.kind.String(),
+			fmt.Sprintf("write %s = [%s]", lastPart(at.key), sample)})
 		return
 	}
 	elements := make([]T, 0, len(v.items))
 	seen := make(map[string]bool, len(v.items))
 	for _, item := range v.items {
 		if !b.accepts(item) {
-			d.problem(item.line, at.key, flaw{fmt.Sprintf("must be a list of strings, but holds %s", item.kind), fmt.Sprintf("write %s = [%s]", lastPart(at.key), b.sample)})
+			d.problem(item.line, at.key, flaw{fmt.Sprintf("must be a list of strings, but holds %s", item.kind),
+				fmt.Sprintf("write %s = [%s]", lastPart(at.key), b.sample)})
 			continue
 		}
 		element, err := b.parse(item.text)

@@ -15,21 +15,26 @@ const maxFile = 1 << 20
 
 // Options say what loading may look at beyond the text.
 type Options struct {
-	// SkipSecrets leaves secrets unread and unchecked, for the guard, which needs none.
+	// SkipSecrets leaves secrets unread and unchecked, for the guard, which
+	// needs none.
 	SkipSecrets bool
-	// OutsideService is for a person who checks the file: systemd hands its credentials to the service alone, so that
-	// they cannot be read is a warning and no error.
+	// OutsideService is for a person who checks the file: systemd hands its
+	// credentials to the service alone, so that they cannot be read is a
+	// warning and no error.
 	OutsideService bool
-	// Credential returns the path of a credential of that name; nil where there are none.
+	// Credential returns the path of a credential of that name; nil where there
+	// are none.
 	Credential func(name string) (path string, err error)
 	// MissingOK makes a file that does not exist count as an empty one.
 	MissingOK bool
-	// KnownUser and KnownGroup report whether the host has a name; rules that name others get a warning. With nil,
-	// Parse does not ask and Load asks the host.
+	// KnownUser and KnownGroup report whether the host has a name; rules that
+	// name others get a warning. With nil, Parse does not ask and Load asks the
+	// host.
 	KnownUser, KnownGroup func(name string) bool
 }
 
-// Load reads and checks the file at path. The Config is nil if and only if there is an error among the problems.
+// Load reads and checks the file at path. The Config is nil if and only if
+// there is an error among the problems.
 func Load(path string, options Options) (*Config, []Problem) {
 	if options.KnownUser == nil {
 		options.KnownUser = func(name string) bool { _, err := user.Lookup(name); return err == nil }
@@ -85,8 +90,9 @@ func loadHint(err error) string {
 	}
 }
 
-// Parse checks text as if it were the file called name. The Config is nil if and only if there is an error among the
-// problems, which are in the order of the file. Secrets are read unless options say otherwise.
+// Parse checks text as if it were the file called name. The Config is nil if
+// and only if there is an error among the problems, which are in the order of
+// the file. Secrets are read unless options say otherwise.
 func Parse(name string, text []byte, options Options) (*Config, []Problem) {
 	source := newSource(name, bytes.TrimPrefix(text, []byte("\ufeff")))
 	root, complete := parseTree(source)

@@ -41,7 +41,8 @@ func manualSection(out io.Writer, s section) {
 	}
 }
 
-// manualField writes one key: its documentation, what it takes, and its default.
+// manualField writes one key: its documentation, what it takes, and its
+// default.
 func manualField(out io.Writer, f field) {
 	fmt.Fprintf(out, ".TP\n.B %s\n%s\n", f.name, roff(f.doc))
 	if c, ok := f.binding.(chooser); ok {
@@ -74,7 +75,8 @@ func manualChoices(out io.Writer, options []option) {
 	fmt.Fprintln(out, ".RE\n.IP")
 }
 
-// roff escapes text for a line of its own, and sets what stands between backticks in bold.
+// roff escapes text for a line of its own, and sets what stands between
+// backticks in bold.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", `\[u2026]`).Replace(text)
 	parts := strings.Split(text, "`")
@@ -93,7 +95,8 @@ func roffArgument(text string) string {
 	return `"` + strings.ReplaceAll(roff(text), `"`, `\(dq`) + `"`
 }
 
-// manualPart is a section of prose. Lines that begin with a space are shown as they are.
+// manualPart is a section of prose. Lines that begin with a space are shown as
+// they are.
 type manualPart struct{ title, text string }
 
 func (p manualPart) write(out io.Writer) {

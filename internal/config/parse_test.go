@@ -13,10 +13,12 @@ import (
 
 var update = flag.Bool("update", false, "write the expected results of testdata anew; read the difference before committing it")
 
-// hunter2 is the password that stands, against all advice, in some of testdata. No problem may repeat it.
+// hunter2 is the password that stands, against all advice, in some of testdata.
+// No problem may repeat it.
 const hunter2 = "hunter2"
 
-// testOptions describes a host with few users, so that results do not depend on the one that runs the tests.
+// testOptions describes a host with few users, so that results do not depend on
+// the one that runs the tests.
 func testOptions(t *testing.T) Options {
 	t.Helper()
 	t.Setenv("SMTPWALL_TEST_PASSWORD", "from the environment")
@@ -96,7 +98,8 @@ func TestBad(t *testing.T) {
 	})
 }
 
-// TestGood holds each valid file against the values that it must give, and the warnings.
+// TestGood holds each valid file against the values that it must give, and the
+// warnings.
 func TestGood(t *testing.T) {
 	each(t, "good", 10, func(t *testing.T, path string, text []byte) {
 		config, problems := Parse(filepath.Base(path), text, testOptions(t))

@@ -14,7 +14,8 @@ import (
 func checkName(name string) error {
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 	if name == "" || len(name) > 64 || strings.Trim(name, allowed) != "" {
-		return flaw{fmt.Sprintf("%q is not a name", name), "write 1 to 64 letters, digits, hyphens, dots or underscores"}
+		return flaw{fmt.Sprintf("%q is not a name", name),
+			"write 1 to 64 letters, digits, hyphens, dots or underscores"}
 	}
 	return nil
 }
@@ -51,14 +52,16 @@ func checkAddressPattern(pattern string) error {
 	case strings.HasPrefix(pattern, "@"):
 		return flaw{fmt.Sprintf("%q matches no address", pattern), "write " + quote("*"+pattern)}
 	case !strings.Contains(pattern, "@"):
-		return flaw{fmt.Sprintf("%q is not a pattern for addresses: it has no @", pattern), "write " + quote("*@"+pattern) + " for a domain, or \"*\" for any address"}
+		return flaw{fmt.Sprintf("%q is not a pattern for addresses: it has no @", pattern),
+			"write " + quote("*@"+pattern) + " for a domain, or \"*\" for any address"}
 	case strings.HasSuffix(pattern, "@") || strings.ContainsAny(pattern, "<> "):
 		return flaw{fmt.Sprintf("%q matches no address", pattern), `write "user@example.com" or "*@example.com"`}
 	}
 	return checkDomainPattern(pattern[strings.LastIndexByte(pattern, '@')+1:])
 }
 
-// checkSenderPattern also accepts the null reverse-path, RFC 5321 section 4.5.5.
+// checkSenderPattern also accepts the null reverse-path, RFC 5321 section
+// 4.5.5.
 func checkSenderPattern(pattern string) error {
 	if pattern == "<>" {
 		return nil
@@ -66,7 +69,8 @@ func checkSenderPattern(pattern string) error {
 	return checkAddressPattern(pattern)
 }
 
-// checkDomainPattern accepts labels that a domain can have, RFC 5890, with or without wildcards, and address literals.
+// checkDomainPattern accepts labels that a domain can have, RFC 5890, with or
+// without wildcards, and address literals.
 func checkDomainPattern(domain string) error {
 	if strings.HasPrefix(domain, "[") {
 		return nil
@@ -83,7 +87,8 @@ func checkDomainPattern(domain string) error {
 	return nil
 }
 
-// parseUID reads a user id. The largest number is nobody's: the kernel says "none" with it.
+// parseUID reads a user id. The largest number is nobody's: the kernel says
+// "none" with it.
 func parseUID(text string) (string, error) {
 	uid, err := strconv.ParseUint(text, 10, 32)
 	if err != nil || uid == math.MaxUint32 {

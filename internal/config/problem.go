@@ -16,7 +16,8 @@ const (
 	Warning Severity = "warning" // it works, but surely not as meant
 )
 
-// Problem is one thing to tell the administrator about the file. It never contains a secret, or what may be one.
+// Problem is one thing to tell the administrator about the file. It never
+// contains a secret, or what may be one.
 type Problem struct {
 	File     string
 	Line     int    // from 1; 0 where no line is to blame
@@ -26,7 +27,8 @@ type Problem struct {
 	Severity Severity
 }
 
-// String returns the problem on one line, without the hint: `smtpwall.toml:12: relay.main.tls: unknown value "on"`.
+// String returns the problem on one line, without the hint: `smtpwall.toml:12:
+// relay.main.tls: unknown value "on"`.
 func (p Problem) String() string {
 	var text strings.Builder
 	text.WriteString(p.File)

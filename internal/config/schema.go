@@ -2,8 +2,9 @@ package config
 
 import "time"
 
-// schema is the whole file: every table and key with the value in c that it fills and its documentation. The decoder,
-// the manual page and the example file all read it here.
+// schema is the whole file: every table and key with the value in c that it
+// fills and its documentation. The decoder, the manual page and the example
+// file all read it here.
 func schema(c *Config) section {
 	return section{
 		fields: []field{{

@@ -90,7 +90,8 @@ type addressBinding struct{ relay *Relay }
 
 func (b addressBinding) decode(d *decoder, at place, v *value) {
 	if v.kind != kindString {
-		d.problem(v.line, at.key, flaw{"must be host:port, not " + v.kind.String(), `write address = "smtp.example.com:587"`})
+		d.problem(v.line, at.key, flaw{"must be host:port, not " + v.kind.String(),
+			`write address = "smtp.example.com:587"`})
 		return
 	}
 	host, port, err := parseRelayAddress(v.text)

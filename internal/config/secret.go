@@ -7,18 +7,20 @@ import (
 
 const secretMask = "[secret]"
 
-// Secret is a password that was read from outside the file. It shows itself as "[secret]" whatever it is printed with;
-// Reveal alone gives it away. The zero Secret is none.
+// Secret is a password that was read from outside the file. It shows itself as
+// "[secret]" whatever it is printed with; Reveal alone gives it away. The zero
+// Secret is none.
 type Secret struct {
-	// A pointer, because fmt prints the inside of unexported fields without asking our methods, but never follows a
-	// pointer there.
+	// A pointer, because fmt prints the inside of unexported fields without
+	// asking our methods, but never follows a pointer there.
 	value *string
 }
 
 // NewSecret returns a secret, for callers that have it from elsewhere.
 func NewSecret(value string) Secret { return Secret{&value} }
 
-// Reveal returns the secret itself. It is "" for no secret, and for one that Options.SkipSecrets left unread.
+// Reveal returns the secret itself. It is "" for no secret, and for one that
+// Options.SkipSecrets left unread.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""

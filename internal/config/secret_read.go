@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSecret bounds a secret, in bytes. RFC 4616 section 2 expects 255 to be enough.
+// maxSecret bounds a secret, in bytes. RFC 4616 section 2 expects 255 to be
+// enough.
 const maxSecret = 4096
 
 const secretForms = `{ credential = "name" }, { file = "/path" } or { env = "NAME" }`
@@ -42,7 +43,8 @@ func (b secretBinding) decode(d *decoder, at place, v *value) {
 		return
 	}
 	if form.value.kind != kindString || form.value.text == "" {
-		d.problem(form.line, joinKey(at.key, form.name), flaw{"must be a name between quotes", "write one of " + secretForms})
+		d.problem(form.line, joinKey(at.key, form.name), flaw{"must be a name between quotes",
+			"write one of " + secretForms})
 		return
 	}
 	b.read(d, place{joinKey(at.key, form.name), form.line}, read, form.value.text)
@@ -91,13 +93,15 @@ func (o Options) readCredential(name string) (string, error) {
 func readVariable(name string) (string, error) {
 	secret := os.Getenv(name)
 	if secret == "" {
-		return "", flaw{fmt.Sprintf("environment variable %s is not set", name), "set it for the process, or use { file = … }"}
+		return "", flaw{fmt.Sprintf("environment variable %s is not set", name),
+			"set it for the process, or use { file = … }"}
 	}
 	return cleanSecret(secret)
 }
 
-// readSecretFile reads a file that nobody else may read or write. It must not be a symbolic link: who may change the
-// link chooses the password, and its permissions say nothing about that.
+// readSecretFile reads a file that nobody else may read or write. It must not
+// be a symbolic link: who may change the link chooses the password, and its
+// permissions say nothing about that.
 func readSecretFile(path string) (string, error) {
 	if err := checkPath(path); err != nil {
 		return "", err
@@ -119,7 +123,8 @@ func readSecretFile(path string) (string, error) {
 	return takeSecret(file)
 }
 
-// checkCustody refuses a file that somebody other than root and ourselves may read or change.
+// checkCustody refuses a file that somebody other than root and ourselves may
+// read or change.
 func checkCustody(file *os.File, path string) error {
 	info, err := file.Stat()
 	if err != nil {
@@ -133,7 +138,8 @@ func checkCustody(file *os.File, path string) error {
 	case mode&0o004 != 0:
 		return flaw{fmt.Sprintf("%s can be read by everybody (mode %04o)", path, mode), "chmod o-rwx " + path}
 	case mode&0o022 != 0:
-		return flaw{fmt.Sprintf("%s can be changed by others than its owner (mode %04o)", path, mode), "chmod go-w " + path}
+		return flaw{fmt.Sprintf("%s can be changed by others than its owner (mode %04o)", path, mode),
+			"chmod go-w " + path}
 	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 && int(owner) != os.Geteuid() {
 		return flaw{fmt.Sprintf("%s belongs to uid %d, who can change it", path, owner), "chown root " + path}
@@ -141,7 +147,8 @@ func checkCustody(file *os.File, path string) error {
 	return checkDirectory(filepath.Dir(path))
 }
 
-// checkDirectory refuses a directory where anybody may put another file in the place of the secret.
+// checkDirectory refuses a directory where anybody may put another file in the
+// place of the secret.
 func checkDirectory(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -162,14 +169,16 @@ func takeSecret(file io.Reader) (string, error) {
 	return cleanSecret(string(content))
 }
 
-// cleanSecret cuts the newline that editors leave at the end, and refuses what no SASL mechanism can send.
+// cleanSecret cuts the newline that editors leave at the end, and refuses what
+// no SASL mechanism can send.
 func cleanSecret(secret string) (string, error) {
 	secret = strings.TrimSuffix(strings.TrimSuffix(secret, "\n"), "\r")
 	switch {
 	case secret == "":
 		return "", flaw{"the secret is empty", ""}
 	case len(secret) > maxSecret:
-		return "", flaw{"the secret is longer than " + formatSize(maxSecret), "the file holds the secret and nothing else"}
+		return "", flaw{"the secret is longer than " + formatSize(maxSecret),
+			"the file holds the secret and nothing else"}
 	case strings.ContainsAny(secret, "\x00\r\n"):
 		return "", flaw{"the secret is more than one line", "the file holds the secret and nothing else"}
 	case !utf8.ValidString(secret):

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSecretNeverPrints shows a secret, alone and inside of other values, with everything that prints.
+// TestSecretNeverPrints shows a secret, alone and inside of other values, with
+// everything that prints.
 func TestSecretNeverPrints(t *testing.T) {
 	const password = "correct horse"
 	secret := NewSecret(password)
@@ -161,7 +162,8 @@ func replace(t *testing.T, path string, create func() error) {
 	}
 }
 
-// TestSecretFileOfAnotherUser needs root to give a file away, as the tests of this project have it.
+// TestSecretFileOfAnotherUser needs root to give a file away, as the tests of
+// this project have it.
 func TestSecretFileOfAnotherUser(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "relay.secret")
 	if err := os.WriteFile(path, []byte("s3cret"), 0o600); err != nil {
@@ -201,7 +203,8 @@ func TestSecretCredential(t *testing.T) {
 	}
 }
 
-// TestSecretOutsideService makes what only the service can read a warning, and nothing else.
+// TestSecretOutsideService makes what only the service can read a warning, and
+// nothing else.
 func TestSecretOutsideService(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	config, problems := parsePassword(`{ credential = "relay-main" }`, Options{OutsideService: true})

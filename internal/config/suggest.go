@@ -1,7 +1,7 @@
 package config
 
-// suggest returns the candidate that text was most likely meant to be, or "" where none is near: at most one slip of the
-// pen for each three characters.
+// suggest returns the candidate that text was most likely meant to be, or ""
+// where none is near: at most one slip of the pen for each three characters.
 func suggest(text string, candidates []string) string {
 	best, nearest := "", len(text)/3+2
 	for _, candidate := range candidates {
@@ -12,8 +12,8 @@ func suggest(text string, candidates []string) string {
 	return best
 }
 
-// distance counts the insertions, deletions, substitutions and swaps of neighbours between a and b: the optimal string
-// alignment distance, in bytes.
+// distance counts the insertions, deletions, substitutions and swaps of
+// neighbours between a and b: the optimal string alignment distance, in bytes.
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

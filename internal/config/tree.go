@@ -42,7 +42,8 @@ type member struct {
 	value *value
 }
 
-// origin says what made a table, because TOML lets only some tables be opened or extended again.
+// origin says what made a table, because TOML lets only some tables be opened
+// or extended again.
 type origin uint8
 
 const (
@@ -106,7 +107,8 @@ func (b *builder) key(parts unstable.Iterator) (names []string, line int) {
 	return names, line
 }
 
-// openTable handles [a.b.c]. A header that cannot be honoured is reported, and its keys go nowhere.
+// openTable handles [a.b.c]. A header that cannot be honoured is reported, and
+// its keys go nowhere.
 func (b *builder) openTable(names []string, line int) *value {
 	nowhere := &value{kind: kindTable, line: line}
 	parent := b.walk(names, line)
@@ -122,7 +124,8 @@ func (b *builder) openTable(names []string, line int) *value {
 		known.value.origin, known.value.line = byHeader, line
 		return known.value
 	case known.value.kind == kindTables:
-		b.problem(line, b.prefix, flaw{"is a list of tables here and one table there", "write [[" + b.prefix + "]] each time"})
+		b.problem(line, b.prefix, flaw{"is a list of tables here and one table there",
+			"write [[" + b.prefix + "]] each time"})
 	default:
 		b.duplicate(line, b.prefix, known.line)
 	}
@@ -149,7 +152,8 @@ func (b *builder) openElement(names []string, line int) *value {
 	return element
 }
 
-// walk returns the table that holds the last of names, or nil after reporting why there is none.
+// walk returns the table that holds the last of names, or nil after reporting
+// why there is none.
 func (b *builder) walk(names []string, line int) *value {
 	table := b.root
 	for i, name := range names[:len(names)-1] {
@@ -163,7 +167,8 @@ func (b *builder) walk(names []string, line int) *value {
 			table = known.value.items[len(known.value.items)-1]
 		default:
 			outer := strings.Join(names[:i+1], ".")
-			b.problem(line, b.prefix, flaw{fmt.Sprintf("%s was given a value in line %d and cannot be a table too", outer, known.line), "keep one of the two"})
+			b.problem(line, b.prefix, flaw{fmt.Sprintf("%s was given a value in line %d and cannot be a table too", outer, known.line),
+				"keep one of the two"})
 			return nil
 		}
 	}
@@ -200,8 +205,9 @@ func (b *builder) assign(table *value, outer string, a *assignment) {
 	table.add(last, a.line, b.convert(a.node, key, a.line))
 }
 
-// convert copies the value of key out of the parser, whose nodes live until the next expression only. line is that of
-// what surrounds it, for nodes that carry no place of their own.
+// convert copies the value of key out of the parser, whose nodes live until the
+// next expression only. line is that of what surrounds it, for nodes that carry
+// no place of their own.
 func (b *builder) convert(node *unstable.Node, key string, line int) *value {
 	if node.Raw.Length > 0 {
 		line = b.lineOf(node)

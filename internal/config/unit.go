@@ -59,7 +59,8 @@ func parseDuration(text string) (time.Duration, error) {
 	case err == nil && duration >= 0:
 		return duration, nil
 	case strings.Trim(text, "0123456789.") == "" && text != "":
-		return 0, flaw{fmt.Sprintf("%q is not a duration: it has no unit", text), `write a number and a unit, s, m or h: "10m"`}
+		return 0, flaw{fmt.Sprintf("%q is not a duration: it has no unit", text),
+			`write a number and a unit, s, m or h: "10m"`}
 	case strings.HasSuffix(text, "d"):
 		return 0, flaw{fmt.Sprintf("%q is not a duration", text), `count in hours: "24h" is a day`}
 	default:
@@ -67,7 +68,8 @@ func parseDuration(text string) (time.Duration, error) {
 	}
 }
 
-// formatDuration writes a duration without the zero units that time.Duration shows: "5m", not "5m0s".
+// formatDuration writes a duration without the zero units that time.Duration
+// shows: "5m", not "5m0s".
 func formatDuration(duration time.Duration) string {
 	text := duration.String()
 	if strings.HasSuffix(text, "m0s") {

@@ -1,5 +1,6 @@
-// Command generate writes the manual page and the installed example from the documentation beside the configuration's
-// fields. `go generate ./internal/config` runs it in that directory.
+// Command generate writes the manual page and the installed example from the
+// documentation beside the configuration's fields. `go generate
+// ./internal/config` runs it in that directory.
 package main
 
 import (
