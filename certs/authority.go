@@ -91,8 +91,9 @@ func loadAuthority(o authorityOptions) (*authority, error) {
 		err = closedTo(0o077, o.path(keyFile))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the local CA in %s cannot be used: %w; restore %s and %s from a backup, or move that directory away: "+
-			"a new CA is then made, which every client must be told to trust", filepath.Dir(o.path(keyFile)), err, keyFile, rootFile)
+		return nil, fmt.Errorf("the local CA in %s cannot be used: %w; restore %s and %s from a backup, "+
+			"or move that directory away: a new CA is then made, which every client must be told to trust",
+			filepath.Dir(o.path(keyFile)), err, keyFile, rootFile)
 	}
 	return a, nil
 }

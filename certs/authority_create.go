@@ -14,15 +14,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/smtpwall/smtpwall/internal/durable"
 	"golang.org/x/sys/unix"
 )
 
 // unfinishedPrefix names a CA that is being made. One that was killed leaves it behind; it is swept once a CA stands.
 const unfinishedPrefix = authorityDirectory + ".new-"
 
-// createAuthority makes a new CA. Key and certificate are written and synced in a directory of their own, which is then
-// renamed into place: a rename onto a directory with files in it fails, so of two processes that race one wins, the other
-// uses its CA, and a kill at any moment leaves either no CA or a whole one.
+// createAuthority makes a new CA. Key and certificate are written and synced in a directory of their own, which is
+// then renamed into place: a rename onto a directory with files in it fails, so of two processes that race one wins,
+// the other uses its CA, and a kill at any moment leaves either no CA or a whole one.
 func createAuthority(o authorityOptions) error {
 	keyPEM, rootPEM, err := newRoot(o)
 	if err != nil {
@@ -47,7 +48,7 @@ func createAuthority(o authorityOptions) error {
 		return fmt.Errorf("renaming %s: %w", unfinished, err)
 	}
 	sweepUnfinished(o.directory)
-	return syncPath(o.directory)
+	return durable.OS{}.SyncDir(o.directory)
 }
 
 func newRoot(o authorityOptions) (keyPEM, rootPEM []byte, err error) {
@@ -84,34 +85,14 @@ func newRoot(o authorityOptions) (keyPEM, rootPEM []byte, err error) {
 }
 
 func writeRoot(directory string, keyPEM, rootPEM []byte) error {
-	if err := writeSynced(filepath.Join(directory, keyFile), keyPEM, 0o600); err != nil {
+	disk := durable.OS{}
+	if err := durable.WriteFile(disk, filepath.Join(directory, keyFile), keyPEM, 0o600); err != nil {
 		return err
 	}
-	if err := writeSynced(filepath.Join(directory, rootFile), rootPEM, 0o644); err != nil {
+	if err := durable.WriteFile(disk, filepath.Join(directory, rootFile), rootPEM, 0o644); err != nil {
 		return err
 	}
-	if err := os.Chmod(directory, 0o755); err != nil {
-		return err
-	}
-	return syncPath(directory)
-}
-
-// writeSynced writes a new file whose mode does not depend on the umask.
-func writeSynced(path string, content []byte, mode fs.FileMode) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	return errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
-}
-
-func syncPath(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
+	return os.Chmod(directory, 0o755)
 }
 
 // sweepUnfinished removes what killed processes left. One that is still at it finds its files gone, and then the CA.

@@ -184,7 +184,7 @@ func TestDamagedCA(t *testing.T) {
 		{"another key", func(key, _ string) error { return os.WriteFile(key, otherKey, 0o600) }, "not the key of root.pem"},
 		{"another root", func(_, root string) error { return os.WriteFile(root, otherRoot, 0o644) }, "not the key of root.pem"},
 		{"swapped", func(key, root string) error { return os.WriteFile(root, otherKey, 0o644) }, "root.pem: no PEM certificate"},
-		{"readable key", func(key, _ string) error { return os.Chmod(key, 0o640) }, "mode 0640, so others may have read it; chmod 0600"},
+		{"readable key", func(key, _ string) error { return os.Chmod(key, 0o640) }, "others may have read it; chmod 0600"},
 		{"garbage", func(key, _ string) error {
 			return os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("garbage")}), 0o600)
 		}, "root.key: asn1"},
@@ -200,8 +200,10 @@ func TestDamagedCA(t *testing.T) {
 			before := digestTree(t, directory)
 			for range 2 {
 				_, err := Open(context.Background(), Options{Directory: directory})
-				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "restore root.key and root.pem from a backup") {
-					t.Errorf("error %v, want %q and a remedy", err, test.want)
+				for _, part := range []string{test.want, "restore root.key and root.pem from a backup", "a new CA is then made"} {
+					if err == nil || !strings.Contains(err.Error(), part) {
+						t.Errorf("error %v, want %q in it", err, part)
+					}
 				}
 			}
 			if digestTree(t, directory) != before {
@@ -244,7 +246,8 @@ func TestTwoManagers(t *testing.T) {
 	var opening sync.WaitGroup
 	for i := range managers {
 		opening.Go(func() {
-			managers[i], errs[i] = Open(context.Background(), Options{Directory: directory, Names: []string{fmt.Sprintf("host%d.example", i)}})
+			o := Options{Directory: directory, Names: []string{fmt.Sprintf("host%d.example", i)}}
+			managers[i], errs[i] = Open(context.Background(), o)
 		})
 	}
 	opening.Wait()
@@ -279,8 +282,9 @@ func TestOpenSSL(t *testing.T) {
 		if err := os.WriteFile(leaf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: test.leaf}), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		arguments := append([]string{"verify", "-x509_strict", "-purpose", "sslserver", "-no-CApath", "-no-CAstore", "-CAfile", root}, test.identity...)
-		if output, err := exec.Command("openssl", append(arguments, leaf)...).CombinedOutput(); err != nil {
+		arguments := slices.Concat([]string{"verify", "-x509_strict", "-purpose", "sslserver", "-no-CApath", "-no-CAstore",
+			"-CAfile", root}, test.identity, []string{leaf})
+		if output, err := exec.Command("openssl", arguments...).CombinedOutput(); err != nil {
 			t.Errorf("certificate %d: openssl verify: %v: %s", i, err, output)
 		}
 	}

@@ -20,8 +20,8 @@ type loopback struct{ net.Conn }
 func (loopback) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 587} }
 func (loopback) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
 
-// BenchmarkGetCertificate is the share of a handshake that this package adds. "certmagic" is what its own GetCertificate
-// would cost in the place of "host".
+// BenchmarkGetCertificate is the share of a handshake that this package adds. "certmagic" is what its own
+// GetCertificate would cost in the place of "host".
 func BenchmarkGetCertificate(b *testing.B) {
 	m := open(b, Options{Names: []string{"vps1.example.net"}, Logger: zap.NewNop()})
 	g := m.current.Load()

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// watchInterval is how often the files are read. New content is loaded when two readings in a row agree on it, so that a
-// file that is still being written is not taken for whole.
+// watchInterval is how often the files are read. New content is loaded when two readings in a row agree on it, so
+// that a file that is still being written is not taken for whole.
 const watchInterval = 2 * time.Second
 
 // files is the certificate of SourceFiles. The files are read rather than watched for events: a certbot renewal moves a
@@ -77,8 +77,8 @@ type glance struct {
 	complaint string
 }
 
-// look reads the files and loads them if they hold something new that the last reading saw as well. What cannot be loaded
-// is complained of once, and tried again at each look: the other file, or its mode, may follow.
+// look reads the files and loads them if they hold something new that the last reading saw as well. What cannot be
+// loaded is complained of once, and tried again at each look: the other file, or its mode, may follow.
 func (f *files) look(last glance) glance {
 	certificatePEM, keyPEM, err := readFiles(f.certificateFile, f.keyFile)
 	seen := glance{digest: digestOf(certificatePEM, keyPEM, err), complaint: last.complaint}
@@ -147,7 +147,8 @@ func parsePair(certificatePEM, keyPEM []byte) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pair{certificate: certificate, digest: digestOf(certificatePEM, keyPEM, nil), names: map[string]bool{}, wildcards: map[string]bool{}}
+	p := &pair{certificate: certificate, digest: digestOf(certificatePEM, keyPEM, nil)}
+	p.names, p.wildcards = map[string]bool{}, map[string]bool{}
 	for _, name := range certificate.Leaf.DNSNames {
 		name = strings.ToLower(name)
 		if parent, ok := strings.CutPrefix(name, "*."); ok {
@@ -159,7 +160,8 @@ func parsePair(certificatePEM, keyPEM []byte) (*pair, error) {
 	return p, nil
 }
 
-// covers reports whether the certificate is for name, in lower case; a wildcard stands for one label (RFC 9525, section 6.3).
+// covers reports whether the certificate is for name, in lower case; a wildcard stands for one label (RFC 9525,
+// section 6.3).
 func (p *pair) covers(name string) bool {
 	_, parent, _ := strings.Cut(name, ".")
 	return p.names[name] || p.wildcards[parent]

@@ -34,7 +34,8 @@ func newPublicCA(t testing.TB) publicCA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: "public CA"}, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour * 1e5)}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: "public CA"}, NotAfter: time.Now().Add(time.Hour * 1e5),
+		IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,8 @@ func (ca publicCA) issue(t testing.TB, names ...string) (certificate, key []byte
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour)}
+	now := time.Now()
+	template := &x509.Certificate{DNSNames: names, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(90 * 24 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.root, private.Public(), ca.key)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +66,8 @@ func (ca publicCA) issue(t testing.TB, names ...string) (certificate, key []byte
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
 }
 
 // pairFiles are a certificate's and a key's file.
@@ -88,11 +91,12 @@ func newPairFiles(t testing.TB) pairFiles {
 }
 
 func (p pairFiles) options(directory string) Options {
-	return Options{Source: SourceFiles, Directory: directory, CertificateFile: p.certificate, KeyFile: p.key, Names: []string{"vps1.example.net"}}
+	return Options{Source: SourceFiles, Directory: directory, Names: []string{"vps1.example.net"},
+		CertificateFile: p.certificate, KeyFile: p.key}
 }
 
-// TestFilesSelection: the files' certificate for its names and for whoever names no host; the local CA for the rest of the host's names and for
-// redirected connections.
+// TestFilesSelection: the files' certificate for its names and for whoever names no host; the local CA for the rest
+// of the host's names and for redirected connections.
 func TestFilesSelection(t *testing.T) {
 	ca, files, directory := newPublicCA(t), newPairFiles(t), t.TempDir()
 	certificate, key := ca.issue(t, "vps1.example.net", "*.mail.example.net")
@@ -106,7 +110,8 @@ func TestFilesSelection(t *testing.T) {
 		{"vps1.example.net", false, true}, {"VPS1.example.net", false, true}, {"a.mail.example.net", false, true},
 		{"", false, true}, {"foreign.example", false, true}, {"a.b.mail.example.net", false, true}, {"localhost", false, false},
 		{"vps1.example.net", true, true}, {"a.mail.example.net", true, true},
-		{"a.b.mail.example.net", true, false}, {"mail.example.net", true, false}, {"foreign.example", true, false}, {"", true, false}, {"localhost", true, false},
+		{"a.b.mail.example.net", true, false}, {"mail.example.net", true, false}, {"foreign.example", true, false},
+		{"", true, false}, {"localhost", true, false},
 	}
 	for _, test := range tests {
 		destination := direct
@@ -177,13 +182,34 @@ func TestFilesChange(t *testing.T) {
 		warnings         int    // so far
 	}
 	tests := map[string][]step{
-		"both at once":      {{newCertificate, newKey, 0o600, "new.example", 0}},
-		"certificate first": {{newCertificate, nil, 0o600, "old.example", 1}, {nil, newKey, 0o600, "new.example", 1}},
-		"key first":         {{nil, newKey, 0o600, "old.example", 1}, {newCertificate, nil, 0o600, "new.example", 1}},
-		"half written":      {{newCertificate[:200], newKey, 0o600, "old.example", 1}, {newCertificate, nil, 0o600, "new.example", 1}},
-		"chain added":       {{newCertificate, newKey, 0o600, "new.example", 0}, {chain, nil, 0o600, "new.example", 0}},
-		"emptied, restored": {{[]byte{}, nil, 0o600, "old.example", 1}, {oldCertificate, nil, 0o600, "old.example", 1}, {[]byte{}, nil, 0o600, "old.example", 2}},
-		"key open to all":   {{newCertificate, newKey, 0o644, "old.example", 1}, {nil, nil, 0o600, "new.example", 1}},
+		"both at once": {
+			{newCertificate, newKey, 0o600, "new.example", 0},
+		},
+		"certificate first": {
+			{newCertificate, nil, 0o600, "old.example", 1},
+			{nil, newKey, 0o600, "new.example", 1},
+		},
+		"key first": {
+			{nil, newKey, 0o600, "old.example", 1},
+			{newCertificate, nil, 0o600, "new.example", 1},
+		},
+		"half written": {
+			{newCertificate[:200], newKey, 0o600, "old.example", 1},
+			{newCertificate, nil, 0o600, "new.example", 1},
+		},
+		"chain added": {
+			{newCertificate, newKey, 0o600, "new.example", 0},
+			{chain, nil, 0o600, "new.example", 0},
+		},
+		"emptied, restored, emptied": {
+			{[]byte{}, nil, 0o600, "old.example", 1},
+			{oldCertificate, nil, 0o600, "old.example", 1},
+			{[]byte{}, nil, 0o600, "old.example", 2},
+		},
+		"key open to all": {
+			{newCertificate, newKey, 0o644, "old.example", 1},
+			{nil, nil, 0o600, "new.example", 1},
+		},
 	}
 	for name, steps := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -243,7 +269,8 @@ func TestFilesSettle(t *testing.T) {
 	})
 }
 
-// TestCertbotUnderLoad swaps symlinks as certbot does, one after the other, while clients connect: each handshake gets a whole pair.
+// TestCertbotUnderLoad swaps symlinks as certbot does, one after the other, while clients connect: each handshake
+// gets a whole pair.
 func TestCertbotUnderLoad(t *testing.T) {
 	ca, directory := newPublicCA(t), t.TempDir()
 	live, archive := filepath.Join(directory, "live"), filepath.Join(directory, "archive")
@@ -271,7 +298,8 @@ func TestCertbotUnderLoad(t *testing.T) {
 		return string(block.Bytes)
 	}
 	renew(1)
-	m := open(t, pairFiles{filepath.Join(live, "fullchain.pem"), filepath.Join(live, "privkey.pem")}.options(filepath.Join(directory, "state")))
+	files := pairFiles{filepath.Join(live, "fullchain.pem"), filepath.Join(live, "privkey.pem")}
+	m := open(t, files.options(filepath.Join(directory, "state")))
 	stop := load(t, m.TLSConfig(), ca.pool, "vps1.example.net", "vps1.example.net")
 	for n := range 2 {
 		want := renew(n + 2)

@@ -51,7 +51,8 @@ func (g *generation) close() {
 	g.managed.close()
 }
 
-// forDirect picks the certificate for a client that came of its own will. It may ask for any name: it gets one of the host's.
+// forDirect picks the certificate for a client that came of its own will. It may ask for any name: it gets one of the
+// host's.
 func (g *generation) forDirect(serverName string) *tls.Certificate {
 	if g.files != nil {
 		p := g.files.current.Load()
@@ -63,8 +64,8 @@ func (g *generation) forDirect(serverName string) *tls.Certificate {
 	return g.managed.certificate()
 }
 
-// forRedirected picks the certificate for a client that believes it speaks to destination. What the local CA will not sign
-// gets the host's certificate, which a client that verifies refuses.
+// forRedirected picks the certificate for a client that believes it speaks to destination. What the local CA will not
+// sign gets the host's certificate, which a client that verifies refuses.
 func (g *generation) forRedirected(serverName string, destination netip.Addr) *tls.Certificate {
 	name := lowerASCII(serverName)
 	var issued *tls.Certificate

@@ -47,7 +47,8 @@ type redirectedConn struct {
 
 func (c redirectedConn) OriginalDestination() netip.AddrPort { return c.destination }
 
-// dial makes one handshake with the server configuration, in memory. A valid destination makes the connection a redirected one.
+// dial makes one handshake with the server configuration, in memory. A valid destination makes the connection a
+// redirected one.
 func dial(server *tls.Config, client *tls.Config, destination netip.AddrPort) (tls.ConnectionState, error) {
 	near, far := net.Pipe()
 	defer near.Close()

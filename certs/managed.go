@@ -17,16 +17,17 @@ import (
 // renewalWindow is the share of a certificate's life, at its end, in which it is renewed.
 const renewalWindow = 1.0 / 3
 
-// managed is the host's certificate from the local CA, which certmagic renews while the process runs. It has a cache and
-// a configuration of its own, so that dropping it ends its maintenance and cannot touch what another source manages.
+// managed is the host's certificate from the local CA, which certmagic renews while the process runs. It has a cache
+// and a configuration of its own, so that dropping it ends its maintenance and cannot touch what another source
+// manages.
 type managed struct {
 	cache   *certmagic.Cache
 	config  *certmagic.Config
 	subject string // the name by which certmagic knows the certificate
 }
 
-// issuer lets certmagic ask the local CA. A certificate that it issues is for all of the host's names, whichever of them
-// certmagic asks for: certmagic manages one name a certificate, clients of one listener use several.
+// issuer lets certmagic ask the local CA. A certificate that it issues is for all of the host's names, whichever of
+// them certmagic asks for: certmagic manages one name a certificate, clients of one listener use several.
 type issuer struct {
 	authority *authority
 	host      subjects
@@ -61,8 +62,9 @@ func openManaged(ctx context.Context, a *authority, host subjects, logger *zap.L
 	return m, nil
 }
 
-// certificate is what certmagic has now, so that a renewal is shown to the next handshake. Its cache answers in a quarter of
-// the time of its GetCertificate (BenchmarkGetCertificate), which prepares log fields and looks for ACME challenges.
+// certificate is what certmagic has now, so that a renewal is shown to the next handshake. Its cache answers in a
+// quarter of the time of its GetCertificate (BenchmarkGetCertificate), which prepares log fields and looks for ACME
+// challenges.
 func (m *managed) certificate() *tls.Certificate {
 	found := m.cache.AllMatchingCertificates(m.subject)
 	if len(found) == 0 {
@@ -94,8 +96,9 @@ func (i *issuer) Issue(_ context.Context, request *x509.CertificateRequest) (*ce
 // IssuerKey tells certificates of different roots apart.
 func (i *issuer) IssuerKey() string { return "local-" + shortID(i.authority.root.SubjectKeyId) }
 
-// checkInterval is how often certmagic looks at the certificate: often enough for a host whose clock was put right, or that slept for
-// weeks. certmagic also renews whatever ends within five intervals, so the interval is a small part of the lifetime.
+// checkInterval is how often certmagic looks at the certificate: often enough for a host whose clock was put right,
+// or that slept for weeks. certmagic also renews whatever ends within five intervals, so the interval is a small part
+// of the lifetime.
 func checkInterval(lifetime time.Duration) time.Duration {
 	return min(time.Minute, lifetime/20)
 }

@@ -29,8 +29,9 @@ type Certificate struct {
 	Source   string    // "local", "files", or "local-ca" for the root of the local CA
 }
 
-// Open makes or loads the local CA, issues the host's certificate, and keeps both sources fresh until Close. The context
-// bounds the opening only. A damaged local CA and a certificate file without its key are errors; Options.Validate tells them beforehand.
+// Open makes or loads the local CA, issues the host's certificate, and keeps both sources fresh until Close. The
+// context bounds the opening only. A damaged local CA and a certificate file without its key are errors;
+// Options.Validate tells them beforehand.
 func Open(ctx context.Context, options Options) (*Manager, error) {
 	m := &Manager{}
 	m.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: m.certificate}
@@ -42,13 +43,13 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 	return m, nil
 }
 
-// TLSConfig returns the configuration for every listener: always the same one, so that session tickets (RFC 8446, section 2.2)
-// outlive renewals and reloads. The caller must not change it. A connection whose net.Conn has a method
+// TLSConfig returns the configuration for every listener: always the same one, so that session tickets (RFC 8446,
+// section 2.2) outlive renewals and reloads. The caller must not change it. A connection whose net.Conn has a method
 // OriginalDestination() netip.AddrPort that returns a valid value is taken for a redirected one.
 func (m *Manager) TLSConfig() *tls.Config { return m.config }
 
-// Reload replaces the options. On an error nothing changes. Sessions under way keep their certificate; certificates made for
-// redirected connections are made anew, so that AllowName is asked again.
+// Reload replaces the options. On an error nothing changes. Sessions under way keep their certificate; certificates
+// made for redirected connections are made anew, so that AllowName is asked again.
 func (m *Manager) Reload(options Options) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,12 +77,14 @@ func (m *Manager) Close() {
 // Status lists the certificates of the host and the root of the local CA.
 func (m *Manager) Status() []Certificate {
 	g := m.current.Load()
-	root := g.authority.root
-	list := []Certificate{describe(g.managed.certificate().Leaf, string(SourceLocal))}
+	var list []Certificate
 	if g.files != nil {
-		list = append([]Certificate{describe(g.files.current.Load().certificate.Leaf, string(SourceFiles))}, list...)
+		list = append(list, describe(g.files.current.Load().certificate.Leaf, string(SourceFiles)))
 	}
-	return append(list, Certificate{Names: []string{g.authority.name()}, Issuer: g.authority.name(), NotAfter: root.NotAfter, Source: "local-ca"})
+	list = append(list, describe(g.managed.certificate().Leaf, string(SourceLocal)))
+	root := describe(g.authority.root, "local-ca")
+	root.Names = []string{g.authority.name()}
+	return append(list, root)
 }
 
 // certificate is tls.Config.GetCertificate.
@@ -99,8 +102,8 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return found, nil
 }
 
-// originalDestination is where a redirected client meant to go, or the zero address for a direct one. The connection that
-// the listener hands to TLS says so.
+// originalDestination is where a redirected client meant to go, or the zero address for a direct one. The connection
+// that the listener hands to TLS says so.
 func originalDestination(conn net.Conn) netip.Addr {
 	redirected, ok := conn.(interface{ OriginalDestination() netip.AddrPort })
 	if !ok {

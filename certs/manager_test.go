@@ -18,7 +18,9 @@ func TestHostCertificate(t *testing.T) {
 	o := Options{
 		Directory: t.TempDir(),
 		Names:     []string{"VPS1.example.net.", "bücher.example", "my_host"},
-		Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("127.0.0.1")},
+	}
+	for _, address := range []string{"203.0.113.9", "fe80::1%eth0", "127.0.0.1"} {
+		o.Addresses = append(o.Addresses, netip.MustParseAddr(address))
 	}
 	m := open(t, o)
 	leaf := shown(t, m, "localhost", direct)
@@ -35,7 +37,8 @@ func TestHostCertificate(t *testing.T) {
 	if life := leaf.NotAfter.Sub(leaf.NotBefore); life != 7*24*time.Hour+time.Hour {
 		t.Errorf("lifetime %s, want a week and the hour that it is backdated", life)
 	}
-	if leaf.IsCA || !slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}) || leaf.KeyUsage != x509.KeyUsageDigitalSignature {
+	server := []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	if leaf.IsCA || !slices.Equal(leaf.ExtKeyUsage, server) || leaf.KeyUsage != x509.KeyUsageDigitalSignature {
 		t.Errorf("CA %v, extended usage %v, usage %b: want a TLS server's leaf", leaf.IsCA, leaf.ExtKeyUsage, leaf.KeyUsage)
 	}
 	root := m.current.Load().authority.root
@@ -116,11 +119,12 @@ func TestVersionsAndTickets(t *testing.T) {
 			t.Errorf("version %x: negotiated %x, protocol %q: %v", version, state.Version, state.NegotiatedProtocol, err)
 		}
 	}
-	old := &tls.Config{ServerName: "localhost", RootCAs: roots(t, directory), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	old := &tls.Config{ServerName: "localhost", InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	if _, err := dial(m.TLSConfig(), old, direct); err == nil {
 		t.Error("TLS 1.1 was accepted")
 	}
-	resuming := &tls.Config{ServerName: "localhost", RootCAs: roots(t, directory), MaxVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	resuming := &tls.Config{ServerName: "localhost", RootCAs: roots(t, directory), MaxVersion: tls.VersionTLS12,
+		ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	if _, err := dial(m.TLSConfig(), resuming, direct); err != nil {
 		t.Fatal(err)
 	}

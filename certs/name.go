@@ -71,8 +71,8 @@ func (s *subjects) addAddress(address netip.Addr) {
 	}
 }
 
-// lowerASCII returns name in lower case if it is ASCII. Any other is left alone and so refused: Unicode's lower case of the Kelvin
-// sign is the letter k, and a certificate would name what the client did not ask for.
+// lowerASCII returns name in lower case if it is ASCII. Any other is left alone and so refused: Unicode's lower case
+// of the Kelvin sign is the letter k, and a certificate would name what the client did not ask for.
 func lowerASCII(name string) string {
 	for i := range len(name) {
 		if name[i] >= utf8.RuneSelf {

@@ -41,8 +41,8 @@ type Options struct {
 	// CertificateFile and KeyFile are the PEM files of SourceFiles; the certificate's comes with its chain.
 	CertificateFile, KeyFile string
 	// AllowName is asked once before the local CA signs a name, in lower case, that the client of a redirected
-	// connection asked for; it is not asked again while the certificate is kept. Handshakes call it, several at once, and wait for it.
-	// Nil allows every host name.
+	// connection asked for; it is not asked again while the certificate is kept. Handshakes call it, several at once,
+	// and wait for it. Nil allows every host name.
 	AllowName func(name string) bool
 	// LeafLifetime of the local CA's certificates; 0 is DefaultLeafLifetime, the least is 5 s.
 	LeafLifetime time.Duration

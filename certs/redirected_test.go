@@ -91,12 +91,14 @@ func TestConcurrentAskersIssueOnce(t *testing.T) {
 	}
 }
 
-// TestRateOfIssuing lets a burst through, then what the rate gives; the rest is shown the host's certificate, and it is said once.
+// TestRateOfIssuing lets a burst through, then what the rate gives; the rest is shown the host's certificate, and it
+// is said once.
 func TestRateOfIssuing(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
 	var clock atomic.Int64
 	clock.Store(time.Now().UnixNano())
-	m := open(t, Options{Names: []string{"vps1.example.net"}, Logger: zap.New(core), Now: func() time.Time { return time.Unix(0, clock.Load()) }})
+	now := func() time.Time { return time.Unix(0, clock.Load()) }
+	m := open(t, Options{Names: []string{"vps1.example.net"}, Logger: zap.New(core), Now: now})
 	ask := func(names int) (issued int) {
 		for i := range names {
 			c, err := m.certificate(hello(fmt.Sprintf("a%d-%d.example", clock.Load(), i), foreign4))
@@ -166,7 +168,8 @@ func TestHostileNames(t *testing.T) {
 	refused := []string{
 		"*.example.com", "*", ".", ".example.com", "example..com", "example.com.", "-a.example", "a-.example", "a b.example",
 		"192.0.2.1", "2001:db8::1", "[2001:db8::1]", "1.2.3", "0x7f.1", "127.1", "1", "999", "example.com:25", "a/../b", "a\x00.example",
-		"a\n.example", "bücher.example", "\u212a.example", "\xff\xfe", "xn--a.example", "xn--.example", "xn--\x80.example", "user@example.com", "%2e%2e",
+		"a\n.example", "bücher.example", "\u212a.example", "\xff\xfe", "xn--a.example", "xn--.example",
+		"xn--\x80.example", "user@example.com", "%2e%2e",
 		long + "a.example", strings.Join([]string{long, long, long, long}, "."), strings.Repeat("a.", 5000), "a,b", "$(id).example", "'--",
 	}
 	for _, name := range refused {
@@ -200,10 +203,11 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// FuzzServerName holds that whatever stands in the ClientHello, a certificate comes back whose names are the host's, or that one name in a
-// form that verifiers match.
+// FuzzServerName holds that whatever stands in the ClientHello, a certificate comes back whose names are the host's,
+// or that one name in a form that verifiers match.
 func FuzzServerName(f *testing.F) {
-	for _, name := range []string{"", "smtp.example.com", "SMTP.EXAMPLE.COM", "*.example.com", "192.0.2.1", "xn--bcher-kva.example", "a_b", "\xff", "a..b", "\u017f.example", "\u212a.example"} {
+	for _, name := range []string{"", "smtp.example.com", "SMTP.EXAMPLE.COM", "*.example.com", "192.0.2.1",
+		"xn--bcher-kva.example", "a_b", "\xff", "a..b", "\u017f.example", "\u212a.example"} {
 		f.Add(name, true)
 		f.Add(name, false)
 	}

@@ -63,8 +63,8 @@ func renewOverWeeks(t *testing.T, name string) {
 	})
 }
 
-// TestRenewalUnderLoad renews every few seconds while clients connect without a pause: none fails, and each new certificate is shown to the
-// next handshake.
+// TestRenewalUnderLoad renews every few seconds while clients connect without a pause: none fails, and each new
+// certificate is shown to the next handshake.
 func TestRenewalUnderLoad(t *testing.T) {
 	directory := t.TempDir()
 	m := open(t, Options{Directory: directory, LeafLifetime: minLeafLifetime})
@@ -99,8 +99,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Logf("100 reloads over %d handshakes", stop())
 }
 
-// load connects to m over TCP, direct and redirected, until the function that it returns is called. Each certificate is verified; one handshake
-// that fails fails the test. It returns the number of handshakes at the end.
+// load connects to m over TCP, direct and redirected, until the function that it returns is called. Each certificate
+// is verified; one handshake that fails fails the test. It returns the number of handshakes at the end.
 func load(t *testing.T, config *tls.Config, pool *x509.CertPool, names ...string) (stop func() int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -138,8 +138,8 @@ func load(t *testing.T, config *tls.Config, pool *x509.CertPool, names ...string
 	}
 }
 
-// verifying is a client that verifies as ever, but takes a certificate that was valid when it began or is when it looks: on a busy machine there
-// may be seconds in between, a good part of the lives that these tests give.
+// verifying is a client that verifies as ever, but takes a certificate that was valid when it began or is when it
+// looks: on a busy machine there may be seconds in between, a good part of the lives that these tests give.
 func verifying(name string, pool *x509.CertPool) *tls.Config {
 	began := time.Now()
 	return &tls.Config{ServerName: name, InsecureSkipVerify: true, VerifyConnection: func(state tls.ConnectionState) (err error) {

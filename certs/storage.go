@@ -12,9 +12,9 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// memory is certmagic's storage for what the local CA issues. It lives and dies with the process: a new certificate costs
-// less than reading the old one, no leaf key lies on a disk, a full or read-only disk stops no renewal, and a kill between
-// writing a key and its certificate leaves nothing to repair.
+// memory is certmagic's storage for what the local CA issues. It lives and dies with the process: a new certificate
+// costs less than reading the old one, no leaf key lies on a disk, a full or read-only disk stops no renewal, and a
+// kill between writing a key and its certificate leaves nothing to repair.
 type memory struct {
 	mu     sync.Mutex
 	values map[string]value

@@ -11,10 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/smtpwall/smtpwall/internal/durable"
 )
 
-// anchorPrefix begins the names of the files that are ours in a system's store. What follows tells one CA from another: a store
-// that is told of changed content under an old name (Debian's) leaves its links by hash as they were.
+// anchorPrefix begins the names of the files that are ours in a system's store. What follows tells one CA from
+// another: a store that is told of changed content under an old name (Debian's) leaves its links by hash as they
+// were.
 const anchorPrefix = "smtpwall-local-ca-"
 
 // TrustOptions says which CA to trust, and where.
@@ -33,9 +36,9 @@ type TrustReport struct {
 	Advice  []string // lines for programs that do not read the system's store
 }
 
-// TrustInstall puts the root of the local CA into the system's store, in the place of any earlier one of this host, and has
-// the system make its bundles anew. It needs root's rights, and of the local CA it reads the certificate alone. Doing it
-// twice is no error.
+// TrustInstall puts the root of the local CA into the system's store, in the place of any earlier one of this host,
+// and has the system make its bundles anew. It needs root's rights, and of the local CA it reads the certificate
+// alone. Doing it twice is no error.
 func TrustInstall(ctx context.Context, options TrustOptions) (TrustReport, error) {
 	root, store, err := options.store()
 	if err != nil {
@@ -57,7 +60,9 @@ func TrustInstall(ctx context.Context, options TrustOptions) (TrustReport, error
 	}
 	report.Changed = !bytes.Equal(have, content) || len(earlier) != 1
 	replaced := slices.DeleteFunc(earlier, func(p string) bool { return p == path })
-	if err := errors.Join(writeAnchor(filepath.Join(root, path), content), removeAll(root, replaced)); err != nil {
+	// Its temporary file is hidden, as it must be: Alpine takes every other file for a CA.
+	err = durable.WriteFile(durable.OS{}, filepath.Join(root, path), content, 0o644)
+	if err := errors.Join(err, removeAll(root, replaced)); err != nil {
 		return TrustReport{}, fmt.Errorf("writing into the store: %w", err)
 	}
 	// Even if nothing changed: an update that failed the last time is made up for.
@@ -106,18 +111,6 @@ func readRoot(directory string) ([]byte, *x509.Certificate, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), certificate, nil
 }
 
-// writeAnchor replaces path at once. The temporary name is hidden, because Alpine takes every other file for a CA.
-func writeAnchor(path string, content []byte) error {
-	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := writeSynced(temporary, content, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
-}
-
 func removeAll(root string, paths []string) error {
 	var errs []error
 	for _, path := range paths {
@@ -132,7 +125,8 @@ func trustAdvice(anchor string, store trustStore) []string {
 		"Programs that run already read the store when they start: restart them.",
 		"Node.js: NODE_EXTRA_CA_CERTS=" + anchor,
 		"Python with requests or certifi: REQUESTS_CA_BUNDLE=" + store.bundle + " and SSL_CERT_FILE=" + store.bundle,
-		"Java, unless the distribution keeps its store too: keytool -importcert -cacerts -noprompt -alias smtpwall -file " + anchor,
+		"Java, unless the distribution keeps its store too: keytool -importcert -cacerts -noprompt -alias smtpwall -file " +
+			anchor,
 		"Containers: mount " + store.bundle + " read-only over theirs, or install the CA in the image.",
 	}
 }

@@ -23,8 +23,8 @@ type trustStore struct {
 	list    string   // where an update that keeps links looks for those to drop; empty if it needs no telling
 }
 
-// trustStores are tried in order. Red Hat and Arch come first because their directories exist nowhere else; Debian's is under
-// /usr/local, where anybody may have made it.
+// trustStores are tried in order. Red Hat and Arch come first because their directories exist nowhere else; Debian's
+// is under /usr/local, where anybody may have made it.
 func trustStores() []trustStore {
 	return []trustStore{
 		{
@@ -56,7 +56,8 @@ func findTrustStore(root string) (trustStore, error) {
 			return store, nil
 		}
 	}
-	return trustStore{}, errors.New("found no system store of trusted CAs (Debian, Alpine, Red Hat or Arch); install the package ca-certificates")
+	return trustStore{}, errors.New("found no system store of trusted CAs (Debian, Alpine, Red Hat or Arch); " +
+		"install the package ca-certificates")
 }
 
 // command is the path, as seen below root, of the update command, or empty.
@@ -94,10 +95,10 @@ func (s trustStore) refresh(ctx context.Context, root string, removed []string) 
 	return nil
 }
 
-// listWithout makes a temporary list of the system's CAs with the removed ones marked as unwanted. Debian's update makes its bundle
-// without an anchor that is gone, but leaves the links to it and does not tell its hooks, so that Java would go on trusting it.
-// With --fresh it drops the links, yet tells the hooks that every other CA is new. A mark does both, for ours alone. Alpine's update
-// reads no arguments and drops the links by itself.
+// listWithout makes a temporary list of the system's CAs with the removed ones marked as unwanted. Debian's update
+// makes its bundle without an anchor that is gone, but leaves the links to it and does not tell its hooks, so that
+// Java would go on trusting it. With --fresh it drops the links, yet tells the hooks that every other CA is new. A
+// mark does both, for ours alone. Alpine's update reads no arguments and drops the links by itself.
 func (s trustStore) listWithout(root string, removed []string) (string, error) {
 	content, err := os.ReadFile(filepath.Join(root, s.list))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

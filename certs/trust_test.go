@@ -22,8 +22,8 @@ import (
 // privateMounts marks the child process that has a mount namespace of its own.
 const privateMounts = "SMTPWALL_TEST_PRIVATE_MOUNTS"
 
-// TestTrust runs the system's own update command, on a copy-on-write view of the machine that only a child process sees. The
-// machine's store is compared before and after.
+// TestTrust runs the system's own update command, on a copy-on-write view of the machine that only a child process
+// sees. The machine's store is compared before and after.
 func TestTrust(t *testing.T) {
 	if os.Getenv(privateMounts) != "" {
 		trustOnOverlay(t)
@@ -47,8 +47,8 @@ func trustOnOverlay(t *testing.T) {
 	root := mountOverlay(t)
 	ctx, options := context.Background(), TrustOptions{Directory: t.TempDir(), Root: root}
 	address := serveTLS(t, options.Directory)
-	stores := []string{filepath.Join(root, "/etc/ssl/certs/ca-certificates.crt"), filepath.Join(root, "/usr/local/share/ca-certificates")}
-	before := digestTree(t, stores...)
+	const bundle, anchors = "/etc/ssl/certs/ca-certificates.crt", "/usr/local/share/ca-certificates"
+	before := digestTree(t, filepath.Join(root, bundle), filepath.Join(root, anchors))
 	links := linkNames(t, filepath.Join(root, "/etc/ssl/certs"))
 
 	writeExecutable(t, filepath.Join(root, "/etc/ca-certificates/update.d/smtpwall-test"), "#!/bin/sh\ncat >>/tmp/hooked\n")
@@ -74,7 +74,7 @@ func trustOnOverlay(t *testing.T) {
 	if err := os.Chdir("/"); err != nil {
 		t.Fatal(err)
 	}
-	installed := anchorsIn(t, "/usr/local/share/ca-certificates")
+	installed := anchorsIn(t, anchors)
 	for i, changed := range []bool{true, false} {
 		report, err := TrustRemove(ctx, TrustOptions{})
 		if err != nil || report.Changed != changed {
@@ -82,7 +82,7 @@ func trustOnOverlay(t *testing.T) {
 		}
 		expectTrust(t, "/", address, false)
 	}
-	if digestTree(t, "/etc/ssl/certs/ca-certificates.crt", "/usr/local/share/ca-certificates") != before {
+	if digestTree(t, bundle, anchors) != before {
 		t.Error("removing did not bring the store back to what it was")
 	}
 	if now := linkNames(t, "/etc/ssl/certs"); now != links {
@@ -98,8 +98,8 @@ func trustOnOverlay(t *testing.T) {
 	trustElsewhere(t)
 }
 
-// trustElsewhere stands in for other distributions: their directories, and an update command that says how it was called. It runs where
-// the root directory may be written to.
+// trustElsewhere stands in for other distributions: their directories, and an update command that says how it was
+// called. It runs where the root directory may be written to.
 func trustElsewhere(t *testing.T) {
 	ctx, options := context.Background(), TrustOptions{Directory: "/tmp/elsewhere"}
 	open(t, Options{Directory: options.Directory})
@@ -128,18 +128,21 @@ func trustElsewhere(t *testing.T) {
 	}
 
 	writeExecutable(t, "/usr/bin/update-ca-trust", "#!/bin/sh\necho no room >&2\nexit 3\n")
-	if _, err := TrustInstall(ctx, options); err == nil || !strings.Contains(err.Error(), "update-ca-trust extract: exit status 3: no room") {
+	_, err := TrustInstall(ctx, options)
+	if err == nil || !strings.Contains(err.Error(), "update-ca-trust extract: exit status 3: no room") {
 		t.Errorf("a failing update command: %v", err)
 	}
 }
 
 func TestTrustWithoutStoreOrCA(t *testing.T) {
 	options := TrustOptions{Directory: t.TempDir(), Root: t.TempDir()}
-	if _, err := TrustInstall(context.Background(), options); err == nil || !strings.Contains(err.Error(), "install the package ca-certificates") {
+	_, err := TrustInstall(context.Background(), options)
+	if err == nil || !strings.Contains(err.Error(), "install the package ca-certificates") {
 		t.Errorf("without a store: %v", err)
 	}
 	options.Root = "/" // the missing CA stops it before anything is touched
-	if _, err := TrustInstall(context.Background(), options); err == nil || !strings.Contains(err.Error(), "no local CA yet") {
+	_, err = TrustInstall(context.Background(), options)
+	if err == nil || !strings.Contains(err.Error(), "no local CA yet") {
 		t.Errorf("without a CA: %v", err)
 	}
 }
@@ -207,7 +210,8 @@ func serveTLS(t *testing.T, directory string) string {
 func expectTrust(t *testing.T, root, address string, trusted bool) {
 	t.Helper()
 	_, port, _ := net.SplitHostPort(address)
-	python := "import ssl,socket; ssl.create_default_context().wrap_socket(socket.create_connection(('127.0.0.1'," + port + ")),server_hostname='localhost')"
+	python := "import ssl, socket\nconnection = socket.create_connection(('127.0.0.1', " + port + "))\n" +
+		"ssl.create_default_context().wrap_socket(connection, server_hostname='localhost')"
 	commands := [][]string{
 		{"curl", "-sS", "--noproxy", "*", "-o", "/dev/null", "https://" + address},
 		{"curl", "-sS", "--noproxy", "*", "-o", "/dev/null", "https://127.0.0.1:" + port},
