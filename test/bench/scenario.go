@@ -62,6 +62,7 @@ func scenarios() []scenario {
 			rate{plan: big, quick: short, goals: []goal{{figure: "share", than: "haproxy"}}}.run},
 		{"login", "log in with Python's smtplib, Nagle's algorithm on", 0, runLogin},
 		{"memory", "memory: idle, a session at rest, 200 sessions with 25 MiB messages", 0, runMemory},
+		{"host", "connections a second of the host's other traffic, with our rules and without", 0, runHost},
 	}
 }
 

@@ -3,8 +3,129 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
 )
 
-func startSmtpwall(context.Context, Environment) (*Running, error) {
-	return nil, errors.New("to come")
+// nobody is the user that the proxy runs as: it needs no privilege.
+const nobody = 65534
+
+// Limits are raised to what a scenario opens, and the pool may be as large as
+// the number of connections that the direct clients make. Log and audit are as
+// installed: a line and an event for each transaction.
+const smtpwallConfig = `mode = "observe"
+[host]
+name = %[1]q
+[relay.main]
+address = %[2]q
+tls = "implicit"
+username = %[3]q
+password = { file = %[4]q }
+ca = %[5]q
+connections = 200
+[delivery]
+spool = %[6]q
+[listen]
+submission = [%[7]q]
+submissions = [%[8]q]
+alternate = [%[9]q]
+socket = ""
+[certificates]
+source = "files"
+certificate = %[10]q
+key = %[11]q
+[session]
+max_sessions_per_peer = 2000
+[audit]
+directory = %[12]q
+[[account]]
+name = %[3]q
+%[13]s
+`
+
+// startSmtpwall runs `smtpwall serve` as an ordinary user. It is handed no
+// sockets and finds no guard.
+func startSmtpwall(ctx context.Context, env Environment) (*Running, error) {
+	if _, err := os.Stat(env.Smtpwall); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no %s: run make build first, or name the program by -smtpwall", env.Smtpwall)
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	account, err := hashPassword(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	config, err := configureSmtpwall(env, ports, account)
+	if err != nil {
+		return nil, err
+	}
+	command := exec.Command(env.Smtpwall, "serve", "--config", config)
+	if os.Geteuid() == 0 {
+		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	process, err := daemon(env, command)
+	if err != nil {
+		return nil, err
+	}
+	return &Running{
+		STARTTLS: ports[0], Implicit: ports[1], Plain: ports[2], PID: process.pid, stop: process.stop,
+	}, nil
+}
+
+// configureSmtpwall writes the configuration and everything that it names, and
+// gives it to the user that reads it.
+func configureSmtpwall(env Environment, ports []string, account string) (string, error) {
+	within := func(name string) string { return filepath.Join(env.Dir, name) }
+	for _, dir := range []string{"state", "state/spool", "audit"} {
+		if err := os.MkdirAll(within(dir), 0o700); err != nil {
+			return "", err
+		}
+	}
+	key, err := os.ReadFile(env.Key)
+	if err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf(smtpwallConfig, env.Name, env.RelayTLS, env.Username, within("relay-password"), env.RelayCA,
+		within("state/spool"), ports[0], ports[1], ports[2], env.Certificate, within("key.pem"), within("audit"), account)
+	for name, content := range map[string]string{"relay-password": env.Password, "key.pem": string(key), "smtpwall.toml": text} {
+		if _, err := write(env, name, content, 0o600); err != nil {
+			return "", err
+		}
+	}
+	return within("smtpwall.toml"), chownAll(env.Dir)
+}
+
+func chownAll(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chown(path, nobody, nobody)
+	})
+}
+
+// hashPassword lets the program make the account's line, at the cost that it
+// chooses itself.
+func hashPassword(ctx context.Context, env Environment) (string, error) {
+	command := exec.CommandContext(ctx, env.Smtpwall, "account", "hash")
+	command.Stdin = strings.NewReader(env.Password + "\n")
+	output, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("smtpwall account hash: %w", err)
+	}
+	line, _, _ := strings.Cut(string(output), "\n")
+	if !strings.HasPrefix(line, "password = ") {
+		return "", errors.New("smtpwall account hash printed no password line first")
+	}
+	return line, nil
 }
