@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -25,6 +26,18 @@ func checkPasswordHash(hash string) error {
 	}
 }
 
+// The bounds of stored passwords are those of package proxy/auth, which has the
+// last word; a test keeps the two alike. Here they come with a line and a hint.
+const (
+	leastArgonMemory, mostArgonMemory = 7 << 10, 256 << 10 // KiB
+	leastArgonCost                    = 5 * 7 << 10        // KiB times passes
+	mostArgonPasses, mostArgonLanes   = 16, 16
+	leastBcryptCost, mostBcryptCost   = 10, 15
+	leastIterations, mostIterations   = 4096, 1_000_000 // RFC 7677 section 4
+	leastSalt, mostSalt               = 8, 64           // bytes
+	leastKey, mostKey                 = 16, 64
+)
+
 // checkArgon2id bounds the parameters, because each login pays for them.
 func checkArgon2id(hash string) error {
 	malformed := flaw{"the argon2id hash is malformed", hashHint}
@@ -32,67 +45,78 @@ func checkArgon2id(hash string) error {
 	if len(parts) != 6 || parts[2] != "v=19" {
 		return malformed
 	}
-	var memory, passes, lanes uint32
-	costs := fmt.Sprintf("m=%d,t=%d,p=%d", memory, passes, lanes)
-	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &memory, &passes, &lanes); err != nil {
+	var costs [3]uint64
+	words := strings.Split(parts[3], ",")
+	for i, name := range []string{"m=", "t=", "p="} {
+		if len(words) != len(costs) || !strings.HasPrefix(words[i], name) {
+			return malformed
+		}
+		var err error
+		if costs[i], err = strconv.ParseUint(words[i][2:], 10, 31); err != nil {
+			return malformed
+		}
+	}
+	raw := base64.RawStdEncoding.Strict()
+	if !encodes(raw, parts[4], leastSalt, mostSalt) || !encodes(raw, parts[5], leastKey, mostKey) {
 		return malformed
 	}
-	if costs = fmt.Sprintf("m=%d,t=%d,p=%d", memory, passes, lanes); costs != parts[3] {
-		return malformed
-	}
-	salt, saltErr := base64.RawStdEncoding.DecodeString(parts[4])
-	key, keyErr := base64.RawStdEncoding.DecodeString(parts[5])
-	if saltErr != nil || keyErr != nil || len(salt) < 8 || len(key) < 16 {
-		return malformed
-	}
-	if memory < 8*lanes || memory > 1<<20 || passes < 1 || passes > 64 || lanes < 1 || lanes > 64 {
-		return flaw{"the argon2id hash has parameters out of range: " + costs,
-			"at most m=1048576 (1 GiB), t=64, p=64; " + hashHint}
+	return checkArgonCosts(costs[0], costs[1], costs[2])
+}
+
+func checkArgonCosts(memory, passes, lanes uint64) error {
+	switch {
+	case memory < leastArgonMemory || memory*passes < leastArgonCost:
+		return flaw{fmt.Sprintf("the argon2id hash is too weak: m=%d,t=%d", memory, passes),
+			"use m=65536 (64 MiB) and t=3; " + hashHint}
+	case memory > mostArgonMemory || passes > mostArgonPasses || lanes > mostArgonLanes || lanes == 0:
+		return flaw{fmt.Sprintf("the argon2id hash has parameters out of range: m=%d,t=%d,p=%d", memory, passes, lanes),
+			fmt.Sprintf("the most is m=%d,t=%d,p=%d; %s", mostArgonMemory, mostArgonPasses, mostArgonLanes, hashHint)}
 	}
 	return nil
 }
 
 // checkBcrypt accepts $2b$cost$ and 53 characters of salt and hash.
 func checkBcrypt(hash string) error {
-	cost, err := strconv.ParseUint(hash[4:min(6, len(hash))], 10, 8)
-	if err != nil || len(hash) != 60 || hash[6] != '$' || cost < 4 || cost > 18 {
-		return flaw{"the bcrypt hash is malformed, or its cost is not from 4 to 18", hashHint}
-	}
 	const alphabet = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-	if strings.Trim(hash[7:], alphabet) != "" {
-		return flaw{"the bcrypt hash is malformed, or its cost is not from 4 to 18", hashHint}
+	if len(hash) != 60 || hash[6] != '$' || strings.Trim(hash[7:], alphabet) != "" {
+		return flaw{"the bcrypt hash is malformed", hashHint}
+	}
+	cost, err := strconv.ParseUint(hash[4:6], 10, 8)
+	if err != nil || cost < leastBcryptCost || cost > mostBcryptCost {
+		return flaw{fmt.Sprintf("the bcrypt hash has a cost that is not from %d to %d", leastBcryptCost, mostBcryptCost), hashHint}
 	}
 	return nil
 }
 
-// checkSCRAM accepts a stored SCRAM-SHA-256 key of RFC 5803 section 3, at least
-// RFC 7677's 4096 iterations strong.
+// checkSCRAM accepts a stored SCRAM-SHA-256 key of RFC 5803 section 3.
 func checkSCRAM(stored string) error {
 	malformed := flaw{"must be SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", hashHint}
 	parts := strings.Split(stored, "$")
 	if len(parts) != 3 || parts[0] != "SCRAM-SHA-256" {
 		return malformed
 	}
-	iterations, salt, ok := strings.Cut(parts[1], ":")
-	storedKey, serverKey, both := strings.Cut(parts[2], ":")
-	if !ok || !both || !isBase64(salt, 0) || !isBase64(storedKey, 32) || !isBase64(serverKey, 32) {
+	iterations, salt, _ := strings.Cut(parts[1], ":")
+	storedKey, serverKey, _ := strings.Cut(parts[2], ":")
+	strict := base64.StdEncoding.Strict()
+	if !encodes(strict, salt, leastSalt, mostSalt) || !encodes(strict, storedKey, sha256.Size, sha256.Size) ||
+		!encodes(strict, serverKey, sha256.Size, sha256.Size) {
 		return malformed
 	}
-	number, err := strconv.ParseUint(iterations, 10, 32)
+	number, err := strconv.ParseUint(iterations, 10, 31)
 	if err != nil {
 		return malformed
 	}
-	if number < 4096 || number > 10_000_000 {
-		return flaw{"the SCRAM key has a number of iterations out of range", "use 4096 to 10000000; " + hashHint}
+	if number < leastIterations || number > mostIterations {
+		return flaw{"the SCRAM key has a number of iterations out of range",
+			fmt.Sprintf("use %d to %d; %s", leastIterations, mostIterations, hashHint)}
 	}
 	return nil
 }
 
-// isBase64 reports whether text encodes length bytes; length 0 stands for any
-// number but none.
-func isBase64(text string, length int) bool {
-	decoded, err := base64.StdEncoding.DecodeString(text)
-	return err == nil && len(decoded) > 0 && (length == 0 || len(decoded) == length)
+// encodes reports whether text is base64 of least to most bytes.
+func encodes(encoding *base64.Encoding, text string, least, most int) bool {
+	decoded, err := encoding.DecodeString(text)
+	return err == nil && len(decoded) >= least && len(decoded) <= most
 }
 
 // parsePin reads "sha256:" and the digest of a public key, in base64 as RFC

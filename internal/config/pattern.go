@@ -22,8 +22,8 @@ func checkName(name string) error {
 
 // checkAccountName accepts an authentication identity, RFC 4616 section 2.
 func checkAccountName(name string) error {
-	if name == "" || len(name) > 255 || strings.ContainsFunc(name, unicode.IsControl) {
-		return flaw{"the name is empty, too long or holds a control character", "write 1 to 255 characters"}
+	if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return flaw{"the name is empty, too long or holds a character that does not print", "write 1 to 255 characters"}
 	}
 	return nil
 }
