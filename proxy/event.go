@@ -22,9 +22,6 @@ func (s *session) sessionEvent(kind audit.Kind) *audit.Event {
 	if s.peer.Proven {
 		event.PeerUID = audit.KnownUID(s.peer.UID)
 	}
-	if s.claimed != "" {
-		event.AuthID = s.claimed
-	}
 	if s.tls != nil {
 		event.TLSVersion, event.TLSName = tls.VersionName(s.tls.Version), s.tls.ServerName
 	}

@@ -50,7 +50,6 @@ type session struct {
 	helo        string
 	extended    bool   // EHLO, not HELO
 	account     string // authenticated as
-	claimed     string // the name that a redirected client sent
 	transaction *transaction
 	events      int    // audit events written
 	trouble     string // why the session was closed, if not by QUIT

@@ -310,5 +310,5 @@ func (s *session) dropTransaction() {
 func newHoldDelivery(s *session) delivery {
 	t := s.transaction
 	s.log.Debug("no relay is configured, message will be held", zap.String(logfields.Txn, t.id))
-	return &holdDelivery{spool: s.settings.Spool, begin: func() spool.Entry { return s.spoolEntry(t) }}
+	return &holdDelivery{spool: s.settings.Spool, entry: func() spool.Entry { return s.spoolEntry(t) }}
 }

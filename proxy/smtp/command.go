@@ -133,7 +133,7 @@ type Chunk struct {
 // ParseChunk reads "86 LAST".
 func ParseChunk(arg string) (Chunk, bool) {
 	digits, last, found := strings.Cut(arg, " ")
-	size, err := strconv.ParseInt(digits, 10, 63)
+	size, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || size < 0 || digits[0] == '+' || digits[0] == '-' {
 		return Chunk{}, false
 	}
