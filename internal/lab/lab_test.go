@@ -64,6 +64,26 @@ func checkEcho(t *testing.T, l *lab.Lab, from *lab.Namespace, to netip.Addr) {
 	}
 }
 
+// TestTheRemoteReachesTheContainerAtOnce: the first packet needs neighbour
+// discovery by a host that is a router there.
+func TestTheRemoteReachesTheContainerAtOnce(t *testing.T) {
+	l := newLab(t, lab.Options{Container: true})
+	for _, v6 := range []bool{true, false} {
+		ln, err := l.Container.Listen(netip.AddrPortFrom(l.Container.Addr(v6), 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
+		defer cancel()
+		conn, err := l.Remote.Dial(ctx, netip.MustParseAddrPort(ln.Addr().String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+}
+
 func TestCommandRunsInsideAsTheUser(t *testing.T) {
 	l := newLab(t, lab.Options{})
 	cmd := lab.AsUser(l.Host.Command(t.Context(), "sh", "-c", "id -u; id -g; cat /proc/net/dev"), 1234, 5678)

@@ -1,9 +1,12 @@
 package lab
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,8 +33,26 @@ func (n *Namespace) AddAddr(iface string, prefix netip.Prefix) error {
 	if err := n.link.AddrAdd(link, addr); err != nil {
 		return fmt.Errorf("adding %s to %s in %s: %w", prefix, iface, n.name, err)
 	}
-	return nil
+	return n.awaitLocal(prefix.Addr())
 }
+
+// awaitLocal waits until the kernel has made an address its own, which it does
+// in the background for IPv6. It announces that only to those who subscribed
+// before, so ask.
+func (n *Namespace) awaitLocal(addr netip.Addr) error {
+	var last error
+	for deadline := time.Now().Add(addressTime); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		routes, err := n.link.RouteGet(addr.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		last = err
+	}
+	return fmt.Errorf("waiting for address %s in %s: %w", addr, n.name, cmp.Or(last, context.DeadlineExceeded))
+}
+
+// addressTime is how long the kernel may take over an address.
+const addressTime = 5 * time.Second
 
 func (n *Namespace) addPair(iface string, p addrPair) error {
 	if err := n.AddAddr(iface, p.v4); err != nil {
@@ -57,7 +78,9 @@ func connect(a *Namespace, aName string, b *Namespace, bName string) error {
 func (n *Namespace) addBridge(name string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
-	if err := n.link.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+	// Snooping would hold neighbour discovery back until groups are known.
+	snoop := false
+	if err := n.link.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snoop}); err != nil {
 		return fmt.Errorf("making bridge %s in %s: %w", name, n, err)
 	}
 	return n.up(name)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -32,7 +33,9 @@ func newNamespace(name string, plan addrPair) (*Namespace, error) {
 		return nil, fmt.Errorf("opening route socket in %s: %w", name, err)
 	}
 	n := &Namespace{name: name, plan: plan, fd: fd, link: handle}
-	if err := n.up("lo"); err != nil {
+	// Duplicate address detection would keep link-local addresses, and with them
+	// neighbour discovery, back for a second or two.
+	if err := errors.Join(n.Sysctl("ipv6/conf/default/accept_dad", "0"), n.up("lo")); err != nil {
 		n.close()
 		return nil, err
 	}

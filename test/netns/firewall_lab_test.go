@@ -3,6 +3,7 @@ package netns_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"regexp"
@@ -123,30 +124,74 @@ func (f *firewall) listTable(name string) string {
 	return regexp.MustCompile(` # progname .*`).ReplaceAllString(f.nft("list", "table", "inet", name), "")
 }
 
-// outcome of an attempt to connect.
+// outcome of an attempt to connect: the name of who answered, or one of these.
 type outcome string
 
 const (
-	reached outcome = "reached" // whoever listens there
-	reset   outcome = "reset"   // at once
-	silent  outcome = "silent"  // no answer in two seconds
+	reset  outcome = "reset"  // at once
+	silent outcome = "silent" // no answer in two seconds
 )
 
-// dial connects as uid and says how it went. Nothing else is closed at once.
+// atOnce is far below the second after which a refused IPv6 socket would notice
+// anything but a reset.
+const atOnce = 500 * time.Millisecond
+
+// serve listens and answers each connection with a name.
+func serve(t *testing.T, ns *lab.Namespace, name string, addrs ...netip.AddrPort) {
+	t.Helper()
+	for _, addr := range addrs {
+		ln, err := ns.Listen(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() { // ends with the listener, below
+			defer close(done)
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				io.WriteString(conn, name)
+				conn.Close()
+			}
+		}()
+		t.Cleanup(func() {
+			ln.Close()
+			<-done
+		})
+	}
+}
+
+// everywhere is each port on all IPv4 and all IPv6 addresses.
+func everywhere(ports ...uint16) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, p := range ports {
+		out = append(out, netip.AddrPortFrom(netip.IPv4Unspecified(), p), netip.AddrPortFrom(netip.IPv6Unspecified(), p))
+	}
+	return out
+}
+
+// dial connects as uid and says who answered, or what else happened.
 func dial(t *testing.T, ns *lab.Namespace, uid uint32, to netip.AddrPort) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
+	began := time.Now()
 	conn, err := ns.DialAs(ctx, uid, to)
 	switch {
-	case err == nil:
-		conn.Close()
-		return reached
-	case errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil:
+	case errors.Is(err, syscall.ECONNREFUSED) && time.Since(began) < atOnce:
 		return reset
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return silent
+	case err != nil:
+		t.Fatalf("uid %d in %s connecting to %s: %v after %s", uid, ns, to, err, time.Since(began))
 	}
-	t.Fatalf("connecting to %s: %v", to, err)
-	return ""
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(2 * time.Second))
+	name, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatalf("reading from %s: %v", to, err)
+	}
+	return outcome(name)
 }
