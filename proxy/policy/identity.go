@@ -1,5 +1,7 @@
 package policy
 
+import "strconv"
+
 // Identity is who policy decides about. The zero value is unknown.
 type Identity struct {
 	Proven    bool     // the kernel vouches for UID, and for what follows from it and from the cgroup
@@ -18,8 +20,7 @@ func (id *Identity) known() bool { return id.Proven || id.Account != "" }
 // are not proven are empty, and an empty attribute fits no pattern.
 type subject struct {
 	known     bool
-	proven    bool
-	uid       uint32 // only if proven
+	uid       string
 	user      string
 	groups    []string
 	unit      string
@@ -31,7 +32,7 @@ type subject struct {
 func newSubject(id *Identity, listener string) subject {
 	s := subject{known: id.known(), account: id.Account, listener: listener}
 	if id.Proven {
-		s.proven, s.uid = true, id.UID
+		s.uid = strconv.FormatUint(uint64(id.UID), 10)
 		s.user, s.groups, s.unit, s.container = id.User, id.Groups, id.Unit, id.Container
 	}
 	return s

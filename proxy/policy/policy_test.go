@@ -81,9 +81,9 @@ func TestMatch(t *testing.T) {
 		{Match{User: []string{"*"}}, "root www"},
 		{Match{User: []string{"www-*", "x"}}, "www"},
 		{Match{User: []string{"WWW-data"}}, ""},
-		{Match{UID: []UIDRange{{0, 1<<32 - 1}}}, "root www nameless"},
-		{Match{UID: []UIDRange{{0, 0}}}, "root"},
-		{Match{UID: []UIDRange{{1, 2}, {100000, 165535}}}, "nameless"},
+		{Match{UID: []string{"*"}}, "root www nameless"},
+		{Match{UID: []string{"0"}}, "root"},
+		{Match{UID: []string{"1000??"}}, "nameless"},
 		{Match{Group: []string{"web"}}, "www"},
 		{Match{Group: []string{"*"}}, "root www"},
 		{Match{Unit: []string{"php*-fpm.service"}}, "www"},
@@ -94,7 +94,7 @@ func TestMatch(t *testing.T) {
 		{Match{Listener: []string{"submission"}}, "unknown root www nameless account forged"},
 		{Match{Listener: []string{"*"}}, "unknown root www nameless account forged"},
 		{Match{Listener: []string{"socket"}}, ""},
-		{Match{Listener: []string{"submission"}, UID: []UIDRange{{0, 1<<32 - 1}}}, "root www nameless"},
+		{Match{Listener: []string{"submission"}, UID: []string{"*"}}, "root www nameless"},
 		{Match{Listener: []string{"submission"}, Account: []string{"*"}}, "account"},
 		{Match{User: []string{"www-data"}, Unit: []string{"cron.service"}}, ""},
 		{Match{User: []string{"www-data"}, Unit: []string{"php*"}, Group: []string{"web"}}, "www"},
@@ -117,7 +117,7 @@ func TestFirstMatchDecides(t *testing.T) {
 		Rule{Name: "suspended", Match: Match{User: []string{"www-data"}, Unit: []string{"cron.service"}}},
 		Rule{Name: "sites", Match: Match{User: []string{"www-data"}}, Decision: Allow, Senders: []string{"*@example.com"}, Relay: "main"},
 		Rule{Name: "late", Match: Match{User: []string{"www-data"}}, Decision: Allow},
-		Rule{Name: "no-root", Match: Match{UID: []UIDRange{{0, 0}}}},
+		Rule{Name: "no-root", Match: Match{UID: []string{"0"}}},
 	)
 	cron := www
 	cron.Unit = "cron.service"
@@ -220,7 +220,7 @@ func TestHeader(t *testing.T) {
 func TestNewErrors(t *testing.T) {
 	_, err := New(Deny, []Rule{
 		{Name: "one", Senders: []string{"example.com", "@b", "a@", "*@b..c", "*@\u2488x.example"}, HeaderFrom: "all"},
-		{Name: "two", Match: Match{User: []string{""}, UID: []UIDRange{{2, 1}}}, Recipients: []string{"<>", ""}},
+		{Name: "two", Match: Match{User: []string{""}, UID: []string{"www-data"}}, Recipients: []string{"<>", ""}},
 	})
 	if err == nil {
 		t.Fatal("New accepts broken rules")
@@ -233,7 +233,7 @@ func TestNewErrors(t *testing.T) {
 		`senders: "*@⒈x.example": "⒈x" is not a valid label of a domain`,
 		`header_from: "all" is neither "senders" nor "any"`,
 		`rule "two": match.user: empty pattern`,
-		`match.uid: 2-1 is empty`,
+		`match.uid: "www-data" is not a number; match.user takes names`,
 		`recipients: "<>" is a reverse-path, never a recipient`,
 		`recipients: empty pattern`,
 	}, "\n")

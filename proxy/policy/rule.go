@@ -3,7 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 )
 
 // Rule is one [[policy.rule]] of the configuration.
@@ -23,30 +23,18 @@ const (
 	HeaderFromAny     = "any"     // the From field is not looked at
 )
 
-// Match says whom a rule is for. Each list but UID holds patterns with * and ?;
-// one of a list must fit, and so for every list that is not empty. An attribute that
+// Match says whom a rule is for. Each list holds patterns with * and ?; one of
+// a list must fit, and so for every list that is not empty. An attribute that
 // an identity does not have fits no pattern, "*" included. Names are compared
 // exactly, case included.
 type Match struct {
 	User      []string
-	UID       []UIDRange
+	UID       []string // patterns of the decimal number
 	Group     []string
 	Unit      []string
 	Container []string
 	Account   []string
 	Listener  []string
-}
-
-// UIDRange is the user ids from First to Last, both included.
-type UIDRange struct{ First, Last uint32 }
-
-// uidRanges is a compiled list of ranges; an empty one asks nothing.
-type uidRanges []UIDRange
-
-func (l uidRanges) fit(s *subject) bool {
-	return len(l) == 0 || s.proven && slices.ContainsFunc(l, func(r UIDRange) bool {
-		return r.First <= s.uid && s.uid <= r.Last
-	})
 }
 
 // rule is a compiled Rule.
@@ -62,8 +50,7 @@ type rule struct {
 
 // matchers is a compiled Match.
 type matchers struct {
-	uid                                             uidRanges
-	user, group, unit, container, account, listener patterns
+	user, uid, group, unit, container, account, listener patterns
 
 	onlyListener bool // names listeners and nobody: the one kind of rule that unknown can fit
 }
@@ -74,7 +61,7 @@ func (r *rule) match(s *subject) bool {
 		return false
 	}
 	return m.listener.fit(s.listener) &&
-		m.user.fit(s.user) && m.uid.fit(s) && m.group.fitAny(s.groups) &&
+		m.user.fit(s.user) && m.uid.fit(s.uid) && m.group.fitAny(s.groups) &&
 		m.unit.fit(s.unit) && m.container.fit(s.container) && m.account.fit(s.account)
 }
 
@@ -108,16 +95,16 @@ func (c *compiler) fail(field string, err error) {
 func (c *compiler) match(from *Match) matchers {
 	m := matchers{
 		user:      c.patterns("match.user", from.User),
-		uid:       uidRanges(from.UID),
+		uid:       c.patterns("match.uid", from.UID),
 		group:     c.patterns("match.group", from.Group),
 		unit:      c.patterns("match.unit", from.Unit),
 		container: c.patterns("match.container", from.Container),
 		account:   c.patterns("match.account", from.Account),
 		listener:  c.patterns("match.listener", from.Listener),
 	}
-	for _, uids := range from.UID {
-		if uids.First > uids.Last {
-			c.fail("match.uid", fmt.Errorf("%d-%d is empty", uids.First, uids.Last))
+	for _, uid := range from.UID {
+		if strings.Trim(uid, "0123456789*?") != "" {
+			c.fail("match.uid", fmt.Errorf("%q is not a number; match.user takes names", uid))
 		}
 	}
 	nobody := len(m.user)+len(m.uid)+len(m.group)+len(m.unit)+len(m.container)+len(m.account) == 0
