@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/app"
+	"github.com/smtpwall/smtpwall/internal/config"
+)
+
+// checkCommand says everything that is wrong with a configuration in one run.
+func checkCommand(ctx context.Context, c *console, args []string) error {
+	set := c.flags("check")
+	path := configFlag(set)
+	offline := set.Bool("offline", false, "do not connect to the relays")
+	rest, err := parse(set, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 1 {
+		*path, rest = rest[0], nil
+	}
+	if err := noArguments(rest); err != nil {
+		return err
+	}
+	cfg, err := c.loadConfig(*path, config.Options{OutsideService: true})
+	if err != nil {
+		return err
+	}
+	if err := app.Check(cfg); err != nil {
+		return &userError{status: exitUsage, message: err.Error()}
+	}
+	if !*offline {
+		if err := c.checkRelays(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.out, "%s is fine: mode %s, %d relays, %d accounts, %d policy rules\n",
+		*path, cfg.Mode, len(cfg.Relays), len(cfg.Accounts), len(cfg.Policy.Rules))
+	return nil
+}
+
+// checkRelays connects to each relay as a delivery would, up to AUTH.
+func (c *console) checkRelays(ctx context.Context, cfg *config.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	unreachable := 0
+	for name, err := range app.ProbeRelays(ctx, cfg, zap.NewNop()) {
+		if err != nil {
+			unreachable++
+			fmt.Fprintf(c.err, "smtpwall: error: relay %s: %v\n", name, err)
+			continue
+		}
+		fmt.Fprintf(c.err, "relay %s: reached, verified and logged in\n", name)
+	}
+	if unreachable > 0 {
+		return failed(fmt.Errorf("%d of %d relays cannot be used", unreachable, len(cfg.Relays)),
+			"in enforce mode only the service's user reaches a relay: try `runuser -u smtpwall -- smtpwall check`, or --offline")
+	}
+	return nil
+}

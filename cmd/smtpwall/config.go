@@ -1,0 +1,37 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+
+	"github.com/smtpwall/smtpwall/internal/config"
+)
+
+// configFlag adds --config.
+func configFlag(set *flag.FlagSet) *string {
+	return set.String("config", config.DefaultPath, "the configuration `FILE`")
+}
+
+// loadConfig reads a configuration and prints all that is wrong with it. A
+// default file that does not exist stands for the defaults where that is allowed.
+func (c *console) loadConfig(path string, options config.Options) (*config.Config, error) {
+	cfg, problems := config.Load(path, options)
+	c.printProblems(problems)
+	if cfg == nil {
+		return nil, &userError{
+			status: exitUsage, quiet: true,
+			message: fmt.Sprintf("%s cannot be used", path),
+		}
+	}
+	return cfg, nil
+}
+
+// printProblems prints each with its remedy.
+func (c *console) printProblems(problems []config.Problem) {
+	for _, problem := range problems {
+		fmt.Fprintf(c.err, "smtpwall: %s: %s\n", problem.Severity, problem)
+		if problem.Hint != "" {
+			fmt.Fprintf(c.err, "hint: %s\n", problem.Hint)
+		}
+	}
+}

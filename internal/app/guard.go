@@ -1,0 +1,4 @@
+package app
+
+// AttemptLog is the audit file that the guard writes, in the audit directory.
+const AttemptLog = "attempts.jsonl"

@@ -1,0 +1,249 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/certs"
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy"
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/auth"
+	"github.com/smtpwall/smtpwall/proxy/peer"
+	"github.com/smtpwall/smtpwall/proxy/spool"
+	"github.com/smtpwall/smtpwall/systemd"
+)
+
+// TransactionLog is the audit file that the proxy writes, in the audit directory.
+const TransactionLog = "transactions.jsonl"
+
+// ProxyOptions say what a proxy process is made of.
+type ProxyOptions struct {
+	Config   *config.Config
+	Passed   []systemd.Socket // listening sockets from the manager or from `smtpwall run`
+	Guard    string           // path of the guard's socket
+	Log      *zap.Logger
+	LogLevel zap.AtomicLevel
+}
+
+// Proxy is the mail half of the product, as one process runs it.
+type Proxy struct {
+	log      *zap.Logger
+	level    zap.AtomicLevel
+	cleanups cleanups
+	hostName string
+
+	config       *config.Config
+	certificates *certs.Manager
+	spool        *spool.Spool
+	relays       relaySet
+	server       *proxy.Server
+	releaser     *proxy.Releaser
+	listeners    []listener
+	serving      sync.WaitGroup
+
+	background    context.Context // of probes; ends with Stop
+	endBackground context.CancelFunc
+	probes        sync.WaitGroup
+}
+
+// StartProxy builds the proxy and begins to serve. On an error everything that
+// was started is stopped again.
+func StartProxy(ctx context.Context, options ProxyOptions) (*Proxy, error) {
+	p := &Proxy{
+		log: options.Log, level: options.LogLevel, cleanups: cleanups{log: options.Log},
+		config: options.Config, hostName: HostName(options.Config),
+	}
+	p.relays = relaySet{book: newGuardBook(options.Guard), log: options.Log.Named("relay")}
+	if err := p.start(ctx, options); err != nil {
+		return nil, errors.Join(err, p.cleanups.run(context.WithoutCancel(ctx)))
+	}
+	return p, nil
+}
+
+func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
+	if err := p.openStores(ctx); err != nil {
+		return err
+	}
+	identifier, err := peer.New(peer.Options{Logger: p.log.Named("peer")})
+	if err != nil {
+		return fmt.Errorf("preparing to identify peers: %w", err)
+	}
+	p.cleanups.add("peer identification", func(context.Context) error { return identifier.Close() })
+	events, err := p.openEvents()
+	if err != nil {
+		return err
+	}
+	settings, built, err := p.settings(options.Config)
+	if err != nil {
+		return err
+	}
+	p.relays.adopt(built)
+	p.cleanups.add("relay connections", func(context.Context) error { p.relays.adopt(nil); return nil })
+	if p.listeners, err = openListeners(ctx, options.Config.Listen, options.Passed); err != nil {
+		return err
+	}
+	p.server = proxy.New(proxy.Options{
+		Identifier: identifier, Events: events, Throttle: auth.NewThrottle(), Logger: p.log, Settings: settings,
+	})
+	p.serve()
+	p.cleanups.add("sessions", p.stopServing)
+	p.releaser = proxy.NewReleaser(p.spool, events, p.log)
+	p.releaser.Apply(settings)
+	p.cleanups.add("held messages", p.releaser.Stop)
+	p.background, p.endBackground = context.WithCancel(context.WithoutCancel(ctx))
+	p.cleanups.add("relay probes", func(context.Context) error { p.endBackground(); p.probes.Wait(); return nil })
+	p.probe(settings)
+	return nil
+}
+
+// openStores opens what outlives the process: certificates and spool.
+func (p *Proxy) openStores(ctx context.Context) error {
+	options, err := certificateOptions(p.config, p.hostName)
+	if err != nil {
+		return err
+	}
+	options.Logger = p.log.Named("certs")
+	if p.certificates, err = certs.Open(ctx, options); err != nil {
+		return fmt.Errorf("opening certificates: %w", err)
+	}
+	p.cleanups.add("certificates", func(context.Context) error { p.certificates.Close(); return nil })
+	p.spool, err = spool.Open(p.config.Delivery.Spool, spool.Options{
+		MaxBytes: p.config.Delivery.SpoolMax, Logger: p.log.Named("spool"),
+	})
+	if err != nil {
+		return fmt.Errorf("opening the spool: %w", err)
+	}
+	p.cleanups.add("spool", func(context.Context) error { return p.spool.Close() })
+	return nil
+}
+
+func (p *Proxy) openEvents() (*audit.Log, error) {
+	path := filepath.Join(p.config.Audit.Directory, TransactionLog)
+	events, err := audit.Open(path, audit.Options{Logger: p.log.Named("audit")})
+	if err != nil {
+		return nil, fmt.Errorf("opening the audit log: %w", err)
+	}
+	p.cleanups.add("audit log", func(context.Context) error { return events.Close() })
+	return events, nil
+}
+
+// settings makes what sessions decide by from a configuration. Nothing is in
+// force yet when it returns.
+func (p *Proxy) settings(cfg *config.Config) (*proxy.Settings, map[string]builtRelay, error) {
+	rules, err := newPolicy(cfg.Policy)
+	if err != nil {
+		return nil, nil, fmt.Errorf("compiling the policy: %w", err)
+	}
+	accounts, err := newAccounts(cfg.Accounts)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the accounts: %w", err)
+	}
+	hostName := HostName(cfg)
+	built, err := p.relays.build(cfg, hostName)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &proxy.Settings{
+		HostName: hostName, TLS: p.certificates.TLSConfig(), Accounts: accounts,
+		AuthWithoutTLS: cfg.Listen.AuthWithoutTLS, Policy: rules,
+		Relays: relaysOf(built, cfg.Delivery.Relays), Spool: p.spool, Limits: newLimits(cfg.Session),
+	}, built, nil
+}
+
+// serve starts a goroutine for each listener; stopServing waits for them.
+func (p *Proxy) serve() {
+	for _, l := range p.listeners {
+		p.serving.Add(1)
+		go func() {
+			defer p.serving.Done()
+			if err := p.server.Serve(l.Listener, l.role); !errors.Is(err, proxy.ErrStopped) {
+				p.log.Error("listener ended", zap.String(logfields.Listener, string(l.role)), zap.Error(err))
+			}
+		}()
+	}
+}
+
+func (p *Proxy) stopServing(ctx context.Context) error {
+	err := p.server.Shutdown(ctx)
+	p.serving.Wait()
+	return err
+}
+
+// probe reaches for the relays in the background, so that what they offer is
+// known and what is wrong with them is logged before the first message. Stop
+// waits for it.
+func (p *Proxy) probe(settings *proxy.Settings) {
+	for _, pool := range settings.Relays.ByName {
+		p.probes.Go(func() {
+			ctx, cancel := context.WithTimeout(p.background, time.Minute)
+			defer cancel()
+			if err := pool.Probe(ctx); err == nil {
+				p.log.Info("relay is ready", zap.String(logfields.Relay, pool.Name()))
+			}
+		})
+	}
+}
+
+// Addresses are those that the proxy listens on.
+func (p *Proxy) Addresses() []net.Addr {
+	var addresses []net.Addr
+	for _, l := range p.listeners {
+		addresses = append(addresses, l.Addr())
+	}
+	return addresses
+}
+
+// Config is the configuration in force.
+func (p *Proxy) Config() *config.Config { return p.config }
+
+// Reload puts a new configuration in force for the sessions to come. On an
+// error nothing has changed.
+func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
+	if err := p.unchangeable(cfg); err != nil {
+		return err
+	}
+	options, err := certificateOptions(cfg, HostName(cfg))
+	if err != nil {
+		return err
+	}
+	options.Logger = p.log.Named("certs")
+	settings, built, err := p.settings(cfg)
+	if err != nil {
+		return err
+	}
+	if err := p.certificates.Reload(options); err != nil {
+		return fmt.Errorf("reloading certificates: %w", err)
+	}
+	p.relays.adopt(built)
+	p.server.Apply(settings)
+	p.releaser.Apply(settings)
+	p.level.SetLevel(zapLevel(cfg.Log.Level))
+	p.config, p.hostName = cfg, HostName(cfg)
+	p.probe(settings)
+	return nil
+}
+
+// unchangeable names what only a restart can change.
+func (p *Proxy) unchangeable(cfg *config.Config) error {
+	switch {
+	case !equalListen(cfg.Listen, p.config.Listen):
+		return errors.New("[listen] changed: restart to change what is listened on")
+	case cfg.Delivery.Spool != p.config.Delivery.Spool:
+		return errors.New("delivery.spool changed: restart to change where messages are kept")
+	case cfg.Audit.Directory != p.config.Audit.Directory:
+		return errors.New("audit.directory changed: restart to change where events are kept")
+	}
+	return nil
+}
+
+// Stop ends sessions, within ctx, and everything else.
+func (p *Proxy) Stop(ctx context.Context) error { return p.cleanups.run(ctx) }

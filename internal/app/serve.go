@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/systemd"
+)
+
+// LoadFunc reads the configuration again, for a reload. It reports problems to
+// people itself; a nil Config comes with an error.
+type LoadFunc func() (*config.Config, error)
+
+// Serve runs the proxy process until it is told to stop.
+func Serve(ctx context.Context, cfg *config.Config, load LoadFunc) error {
+	log, level := NewLogger(cfg.Log.Level)
+	defer func() { _ = log.Sync() }()
+	passed, err := systemd.Passed()
+	if err != nil {
+		return fmt.Errorf("taking over passed sockets: %w", err)
+	}
+	p, err := StartProxy(ctx, ProxyOptions{
+		Config: cfg, Passed: passed, Guard: GuardSocket(), Log: log, LogLevel: level,
+	})
+	if err != nil {
+		return err
+	}
+	p.announce()
+	service := &process{log: log, status: p.statusLine, stop: p.Stop, reload: func(ctx context.Context) error {
+		next, err := load()
+		if err != nil {
+			return err
+		}
+		return p.Reload(ctx, next)
+	}}
+	return service.runUntilStopped(ctx)
+}
+
+// announce logs where the proxy listens and what becomes of mail.
+func (p *Proxy) announce() {
+	var addresses []string
+	for _, address := range p.Addresses() {
+		addresses = append(addresses, address.String())
+	}
+	p.log.Info("accepting mail", zap.Strings("addresses", addresses), zap.Int("relays", len(p.config.Relays)))
+	if len(p.config.Relays) == 0 {
+		p.log.Warn("no relay is configured: mail is held in the spool until there is one")
+	}
+}
+
+// statusLine is what `systemctl status` shows.
+func (p *Proxy) statusLine() string {
+	if len(p.config.Relays) > 0 {
+		return fmt.Sprintf("accepting mail for %s", strings.Join(p.config.Delivery.Relays, ", "))
+	}
+	return "holding mail: no [relay] is configured"
+}
+
+// Check finds what validation of the file alone cannot: certificates, CA files
+// and rules that do not load.
+func Check(cfg *config.Config) error {
+	set := relaySet{book: noBook{}, log: zap.NewNop()}
+	_, relayErr := set.build(cfg, HostName(cfg))
+	_, policyErr := newPolicy(cfg.Policy)
+	_, accountErr := newAccounts(cfg.Accounts)
+	certificates, err := certificateOptions(cfg, HostName(cfg))
+	if err == nil {
+		err = certificates.Validate()
+	}
+	return errors.Join(relayErr, policyErr, accountErr, err)
+}
+
+// ProbeRelays connects to each relay as a delivery would, up to AUTH, and gives
+// what came of it by the relay's name.
+func ProbeRelays(ctx context.Context, cfg *config.Config, log *zap.Logger) map[string]error {
+	set := relaySet{book: newGuardBook(GuardSocket()), log: log}
+	built, err := set.build(cfg, HostName(cfg))
+	results := make(map[string]error, len(built))
+	if err != nil {
+		results["*"] = err
+		return results
+	}
+	for name, b := range built {
+		results[name] = b.pool.Probe(ctx)
+		b.pool.Retire()
+	}
+	return results
+}

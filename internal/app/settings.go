@@ -1,0 +1,135 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/smtpwall/smtpwall/certs"
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/proxy"
+	"github.com/smtpwall/smtpwall/proxy/auth"
+	"github.com/smtpwall/smtpwall/proxy/policy"
+)
+
+// HostName is the configured name, or the machine's own, fully qualified where
+// the host's resolver can make it so.
+func HostName(cfg *config.Config) string {
+	if cfg.Host.Name != "" {
+		return cfg.Host.Name
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "localhost"
+	}
+	if strings.Contains(name, ".") {
+		return name
+	}
+	if full, err := net.LookupCNAME(name); err == nil && strings.Contains(strings.TrimSuffix(full, "."), ".") {
+		return strings.TrimSuffix(full, ".")
+	}
+	return name
+}
+
+// newPolicy compiles the rules.
+func newPolicy(from config.Policy) (*policy.Policy, error) {
+	rules := make([]policy.Rule, 0, len(from.Rules))
+	for _, rule := range from.Rules {
+		rules = append(rules, policy.Rule{
+			Name:       rule.Name,
+			Match:      newMatch(rule.Match),
+			Senders:    rule.Senders,
+			Recipients: rule.Recipients,
+			HeaderFrom: string(rule.HeaderFrom),
+			Decision:   newResult(rule.Decision),
+			Relay:      rule.Relay,
+		})
+	}
+	return policy.New(newResult(from.Default), rules)
+}
+
+func newMatch(from config.Match) policy.Match {
+	match := policy.Match{User: from.User, UID: from.UID, Group: from.Group, Unit: from.Unit, Account: from.Account}
+	for _, role := range from.Listener {
+		match.Listener = append(match.Listener, string(role))
+	}
+	return match
+}
+
+func newResult(from config.Result) policy.Result {
+	if from == config.Allow {
+		return policy.Allow
+	}
+	return policy.Deny
+}
+
+// newAccounts is nil where no account is configured.
+func newAccounts(from []config.Account) (*auth.Store, error) {
+	if len(from) == 0 {
+		return nil, nil
+	}
+	accounts := make([]auth.Account, 0, len(from))
+	for _, account := range from {
+		accounts = append(accounts, auth.Account{Name: account.Name, Password: account.Password, SCRAM: account.SCRAM})
+	}
+	return auth.New(accounts, auth.Options{})
+}
+
+// maxErrors is how many commands of a session may be refused; a client that
+// works makes a few, one that guesses makes many.
+const maxErrors = 20
+
+func newLimits(from config.Session) proxy.Limits {
+	return proxy.Limits{
+		MaxMessage:         from.MaxMessage,
+		MaxRecipients:      from.MaxRecipients,
+		MaxSessions:        from.MaxSessions,
+		MaxSessionsPerPeer: from.MaxSessionsPerPeer,
+		MaxErrors:          maxErrors,
+		IdleTimeout:        from.IdleTimeout,
+		DataTimeout:        from.DataTimeout,
+		HandshakeTimeout:   30 * time.Second,
+	}
+}
+
+// certificateOptions are those of the listeners' certificates. Their directory
+// is the spool's neighbour, in the state directory.
+func certificateOptions(cfg *config.Config, hostName string) (certs.Options, error) {
+	addresses, err := hostAddresses()
+	if err != nil {
+		return certs.Options{}, fmt.Errorf("reading the host's addresses: %w", err)
+	}
+	return certs.Options{
+		Source:          certs.Source(cfg.Certificates.Source),
+		Directory:       CertificateDirectory(cfg),
+		Names:           []string{hostName},
+		Addresses:       addresses,
+		CertificateFile: cfg.Certificates.Certificate,
+		KeyFile:         cfg.Certificates.Key,
+	}, nil
+}
+
+// CertificateDirectory is where the local CA lives.
+func CertificateDirectory(cfg *config.Config) string {
+	return filepath.Join(filepath.Dir(cfg.Delivery.Spool), "certs")
+}
+
+// hostAddresses are the global addresses of the host's interfaces.
+func hostAddresses() ([]netip.Addr, error) {
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var addresses []netip.Addr
+	for _, address := range found {
+		prefix, err := netip.ParsePrefix(address.String())
+		if err == nil && prefix.Addr().IsGlobalUnicast() {
+			addresses = append(addresses, prefix.Addr().Unmap())
+		}
+	}
+	return addresses, nil
+}
