@@ -15,7 +15,7 @@ const (
 
 	TLSVersion  = "tls_version"
 	TLSName     = "tls_name" // the name that the client asked for (SNI)
-	AuthID      = "auth_id"  // the account, or what a redirected client claimed
+	AuthID      = "auth_id"  // the account that AUTH verified
 	ReversePath = "reverse_path"
 	Recipients  = "recipients"
 	RcptCount   = "rcpt_count"

@@ -68,7 +68,7 @@ type Event struct {
 
 	TLSVersion  string      `json:"tls_version,omitzero"`
 	TLSName     string      `json:"tls_name,omitzero"`     // SNI, as sent
-	AuthID      string      `json:"auth_id,omitzero"`      // the account; on a redirected session only what was claimed
+	AuthID      string      `json:"auth_id,omitzero"`      // the account that AUTH verified, never a name merely claimed: some are API keys
 	ReversePath string      `json:"reverse_path,omitzero"` // NullReversePath for <>
 	Recipients  []Recipient `json:"recipients,omitzero"`   // at most MaxRecipients are written
 	RcptCount   int         `json:"rcpt_count,omitzero"`   // all that were offered
