@@ -2,11 +2,15 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
 	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command prepares a program to run inside the namespace. It starts nsenter,
@@ -51,12 +55,14 @@ func (n *Namespace) DialAs(ctx context.Context, uid uint32, addr netip.AddrPort)
 	return n.DialFrom(ctx, uid, netip.AddrPort{}, addr)
 }
 
-// DialFrom is DialAs with a chosen source address and port.
+// DialFrom is DialAs with a chosen source address and port, which may have other
+// connections to other places.
 func (n *Namespace) DialFrom(ctx context.Context, uid uint32, from, to netip.AddrPort) (*net.TCPConn, error) {
 	var d net.Dialer
 	d.SetMultipathTCP(false)
 	if from.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(from)
+		d.Control = shareSource
 	}
 	var conn net.Conn
 	err := n.DoAs(uid, uid, func() (err error) {
@@ -77,4 +83,13 @@ func network(a netip.Addr) string {
 		return "tcp6"
 	}
 	return "tcp"
+}
+
+// shareSource lets sockets with the same source port connect to different places.
+func shareSource(_, _ string, raw syscall.RawConn) error {
+	var failed error
+	err := raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	})
+	return errors.Join(err, failed)
 }

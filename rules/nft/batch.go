@@ -142,6 +142,10 @@ func (b *batch) fill(r rules.Ruleset, have, want rules.Set) error {
 		return nil
 	}
 	set := libSet(r, want)
+	if slices.Contains(have.Elements, rules.Element{}) {
+		b.lib.FlushSet(set) // it has elements that cannot be deleted by a key of ours
+		have.Elements = nil
+	}
 	for chunk := range slices.Chunk(libElements(have.Elements, want.Elements), elementsPerMessage) {
 		if err := b.lib.SetDeleteElements(set, chunk); err != nil {
 			return fmt.Errorf("compiling elements of set %s: %w", want.Name, err)

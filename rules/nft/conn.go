@@ -295,11 +295,12 @@ func (c *Conn) dropLock(r reader, b *batch, want []rules.Ruleset) error {
 // changes the ruleset between, it starts again.
 func (c *Conn) transact(ctx context.Context, make func(reader) ([]netlink.Message, error)) error {
 	for {
-		r := reader{c.sock, ctx}
+		r := reader{sock: c.sock, ctx: ctx}
 		generation, err := r.generation()
 		if err != nil {
 			return err
 		}
+		r.at = generation
 		messages, err := make(r)
 		if now, genErr := r.generation(); genErr == nil && now != generation && ctx.Err() == nil {
 			continue // what was read may be of both generations

@@ -20,7 +20,8 @@ type found struct {
 // reader reads tables out of the kernel.
 type reader struct {
 	sock *socket
-	ctx  context.Context
+	ctx  context.Context // of the one call that the reader is made for
+	at   uint32          // the generation that is read
 }
 
 // dump asks for all objects of a kind in a table.

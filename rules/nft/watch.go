@@ -29,7 +29,7 @@ type Change struct {
 	PID     int
 	Process string
 	// Drifts is what differed. It is empty if the change left no difference, or
-	// was undone together with an earlier one.
+	// was undone together with a later one.
 	Drifts []rules.Drift
 	// Err is why the rules could not be put back; nil if they were. It is tried
 	// again until it works.
@@ -46,10 +46,9 @@ func (c *Conn) Watch(ctx context.Context, report func(Change)) error {
 	}
 	stop := context.AfterFunc(ctx, func() { c.events.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	w := watcher{conn: c, report: report}
-	next := time.Now() // what happened before we listened
+	w := watcher{conn: c, report: report, next: time.Now()} // what happened before we listened
 	for {
-		c.events.file.SetReadDeadline(next)
+		c.events.file.SetReadDeadline(w.next)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -58,72 +57,107 @@ func (c *Conn) Watch(ctx context.Context, report func(Change)) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ENOBUFS):
-			w.changed = Change{}
-			next = w.repair(ctx)
+			w.restore(ctx)
 		case err != nil:
 			return fmt.Errorf("watching nftables: %w", err)
 		}
 		for _, m := range messages {
-			if w.take(m) {
-				next = w.repair(ctx)
-			}
+			w.take(ctx, m)
 		}
 	}
 }
 
-// watcher follows the transactions of others.
+// watcher follows the transactions of others and repairs what they did.
+//
+// A difference may be the work of any transaction up to the generation at which
+// it was read, and the event of that transaction may still be on its way. So
+// repairs are made at once, and reported when the events have caught up.
 type watcher struct {
 	conn    *Conn
 	report  func(Change)
-	touched bool // the transaction being read changes a table of ours
-	changed Change
+	next    time.Time // when to compare without an event
+	touched bool      // the transaction being read changes a table of ours
+	read    uint32    // generation at which the tables were last read
+	pending []Change  // transactions not yet reported
+	drifts  []rules.Drift
 }
 
-// take reads one event. It returns true at the end of a transaction that
-// touched a table of ours and was not made by us.
-func (w *watcher) take(m netlink.Message) bool {
+// take reads one event; at the end of a transaction it acts.
+func (w *watcher) take(ctx context.Context, m netlink.Message) {
 	a := messageAttrs(m)
 	if kind(m) != unix.NFT_MSG_NEWGEN {
 		// In all other messages the first attribute is the table's name.
 		name := a.text(1)
 		w.touched = w.touched || name == rules.Table || name == rules.LockTable
-		return false
+		return
 	}
-	touched := w.touched
+	generation := a.number(unix.NFTA_GEN_ID)
+	foreign := w.touched && m.Header.PID != w.conn.sock.port
 	w.touched = false
-	w.changed = Change{PID: int(a.number(unix.NFTA_GEN_PROC_PID)), Process: a.text(unix.NFTA_GEN_PROC_NAME)}
-	return touched && m.Header.PID != w.conn.sock.port
+	if foreign {
+		w.pending = append(w.pending, Change{
+			Time:    time.Now(),
+			PID:     int(a.number(unix.NFTA_GEN_PROC_PID)),
+			Process: a.text(unix.NFTA_GEN_PROC_NAME),
+		})
+		if !reached(w.read, generation) {
+			w.restore(ctx)
+		}
+	}
+	if reached(generation, w.read) {
+		w.flush()
+	}
 }
 
-// repair puts the rules back and returns when to look again.
-func (w *watcher) repair(ctx context.Context) time.Time {
-	change := w.changed
-	change.Time = time.Now()
-	change.Drifts, change.Err = w.conn.restore(ctx)
-	event := change.PID != 0
-	if ctx.Err() == nil && (event || len(change.Drifts) > 0 || change.Err != nil) {
+// reached compares generations, which may wrap around.
+func reached(generation, other uint32) bool { return int32(generation-other) >= 0 }
+
+// restore puts the rules back. Its own transaction, if it needs one, makes an
+// event that flushes the report.
+func (w *watcher) restore(ctx context.Context) {
+	drifts, generation, err := w.conn.restore(ctx)
+	w.drifts = append(w.drifts, drifts...)
+	w.read = generation
+	w.next = time.Now().Add(compareEvery)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if len(w.pending) == 0 {
+		w.pending = []Change{{Time: time.Now()}}
+	}
+	w.pending[len(w.pending)-1].Err = err
+	w.next = time.Now().Add(retryAfter)
+	w.flush()
+}
+
+// flush reports the transactions that have been seen. What differed is the work
+// of the last of them, as far as anybody can tell.
+func (w *watcher) flush() {
+	if len(w.drifts) > 0 && len(w.pending) == 0 {
+		w.pending = []Change{{Time: time.Now()}}
+	}
+	for i, change := range w.pending {
+		if i == len(w.pending)-1 {
+			change.Drifts = w.drifts
+		}
 		w.conn.logger.Debug("tables changed", zap.Int("pid", change.PID), zap.String("process", change.Process),
-			zap.Int("drifts", len(change.Drifts)), zap.Duration("took", time.Since(change.Time)), zap.Error(change.Err))
+			zap.Int("drifts", len(change.Drifts)), zap.Error(change.Err))
 		w.report(change)
 	}
-	if change.Err != nil {
-		return time.Now().Add(retryAfter)
-	}
-	return time.Now().Add(compareEvery)
+	w.pending, w.drifts = nil, nil
 }
 
 // restore makes the kernel equal to the rules last applied and returns how it
-// differed.
-func (c *Conn) restore(ctx context.Context) ([]rules.Drift, error) {
+// differed at which generation.
+func (c *Conn) restore(ctx context.Context) (drifts []rules.Drift, generation uint32, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var drifts []rules.Drift
-	err := c.transact(ctx, func(r reader) ([]netlink.Message, error) {
+	err = c.transact(ctx, func(r reader) ([]netlink.Message, error) {
 		b, err := newBatch()
 		if err != nil {
 			return nil, err
 		}
-		drifts = nil
+		drifts, generation = nil, r.at
 		for _, w := range c.want {
 			have, err := r.table(w)
 			if err != nil {
@@ -144,7 +178,7 @@ func (c *Conn) restore(ctx context.Context) ([]rules.Drift, error) {
 		return b.messages, nil
 	})
 	if err != nil {
-		return drifts, fmt.Errorf("putting the rules back: %w", err)
+		return drifts, generation, fmt.Errorf("putting the rules back: %w", err)
 	}
-	return drifts, nil
+	return drifts, generation, nil
 }
