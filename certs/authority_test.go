@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -43,9 +44,10 @@ type maker struct {
 	output  *bufio.Reader
 }
 
-func startMaker(t *testing.T, directory string) maker {
+func startMaker(t *testing.T, directory string, credential *syscall.Credential) maker {
 	t.Helper()
 	command := exec.Command("/proc/self/exe")
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	command.Env = append(os.Environ(), makeCAIn+"="+directory)
 	input, err := command.StdinPipe()
 	if err != nil {
@@ -98,7 +100,7 @@ func TestRacingProcesses(t *testing.T) {
 	directory := t.TempDir()
 	var makers []maker
 	for range 8 {
-		makers = append(makers, startMaker(t, directory))
+		makers = append(makers, startMaker(t, directory, nil))
 	}
 	for _, m := range makers {
 		m.start()
@@ -126,7 +128,7 @@ func TestKilledWhileMaking(t *testing.T) {
 	var whole int
 	for i := range 40 {
 		os.RemoveAll(filepath.Join(directory, authorityDirectory))
-		m := startMaker(t, directory)
+		m := startMaker(t, directory, nil)
 		timer := time.AfterFunc(time.Duration(i)*100*time.Microsecond, func() { m.command.Process.Kill() })
 		m.start()
 		m.command.Wait()
@@ -210,6 +212,21 @@ func TestDamagedCA(t *testing.T) {
 				t.Error("the files were touched")
 			}
 		})
+	}
+}
+
+// TestCAOfAnotherUser is the service started after somebody tried it as root: the error says who cannot read what.
+func TestCAOfAnotherUser(t *testing.T) {
+	directory := filepath.Join(t.TempDir(), "certs")
+	open(t, Options{Directory: directory})
+	if err := os.Chmod(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := startMaker(t, directory, &syscall.Credential{Uid: 65534, Gid: 65534}) // needs root
+	m.start()
+	said, _ := m.output.ReadString('\n')
+	if err := m.command.Wait(); err == nil || !strings.Contains(said, "reading the local CA as uid 65534: open "+directory) {
+		t.Errorf("another user's process said %q: %v", said, err)
 	}
 }
 

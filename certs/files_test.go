@@ -272,6 +272,7 @@ func TestFilesSettle(t *testing.T) {
 // TestCertbotUnderLoad swaps symlinks as certbot does, one after the other, while clients connect: each handshake
 // gets a whole pair.
 func TestCertbotUnderLoad(t *testing.T) {
+	t.Parallel()
 	ca, directory := newPublicCA(t), t.TempDir()
 	live, archive := filepath.Join(directory, "live"), filepath.Join(directory, "archive")
 	for _, path := range []string{live, archive} {

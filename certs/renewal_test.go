@@ -66,6 +66,7 @@ func renewOverWeeks(t *testing.T, name string) {
 // TestRenewalUnderLoad renews every few seconds while clients connect without a pause: none fails, and each new
 // certificate is shown to the next handshake.
 func TestRenewalUnderLoad(t *testing.T) {
+	t.Parallel()
 	directory := t.TempDir()
 	m := open(t, Options{Directory: directory, LeafLifetime: minLeafLifetime})
 	stop := load(t, m.TLSConfig(), roots(t, directory), "localhost", "smtp.example.com", foreign4.Addr().String())

@@ -3,6 +3,7 @@ package certs
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -29,7 +30,8 @@ func TestTrust(t *testing.T) {
 		trustOnOverlay(t)
 		return
 	}
-	before := digestTree(t, "/etc/ssl", "/usr/local/share/ca-certificates", "/var/lib/dpkg")
+	t.Parallel()
+	before := digestTree(t, "/etc/ssl", "/usr/local/share/ca-certificates")
 	command := exec.Command("/proc/self/exe", "-test.run=^TestTrust$", "-test.v")
 	command.Env = append(os.Environ(), privateMounts+"=1", "TMPDIR="+t.TempDir()) // it cannot tidy up from below another root
 	command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
@@ -38,7 +40,7 @@ func TestTrust(t *testing.T) {
 	if err != nil {
 		t.Errorf("in a mount namespace of its own (needs root): %v", err)
 	}
-	if after := digestTree(t, "/etc/ssl", "/usr/local/share/ca-certificates", "/var/lib/dpkg"); after != before {
+	if after := digestTree(t, "/etc/ssl", "/usr/local/share/ca-certificates"); after != before {
 		t.Error("the machine's own store has changed")
 	}
 }
@@ -71,7 +73,7 @@ func trustOnOverlay(t *testing.T) {
 	if err := unix.Chroot(root); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chdir("/"); err != nil {
+	if err := errors.Join(os.Chdir("/"), os.MkdirAll(os.TempDir(), 0o700)); err != nil { // a test for coverage wants the latter
 		t.Fatal(err)
 	}
 	installed := anchorsIn(t, anchors)
