@@ -1,0 +1,76 @@
+package systemd_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// trap is port 25 of the other host: each connection that it sees is a leak.
+type trap struct{ leaks atomic.Int64 }
+
+func (tr *trap) serve(t *testing.T, l net.Listener) {
+	t.Cleanup(func() { l.Close() })
+	go func() { // ends when the listener closes
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			tr.leaks.Add(1)
+			conn.Close()
+		}
+	}()
+}
+
+func (tr *trap) check(t *testing.T, when string) {
+	t.Helper()
+	if n := tr.leaks.Swap(0); n != 0 {
+		t.Errorf("%d connections reached port 25 outside during %s", n, when)
+	}
+}
+
+// hammer connects to port 25 from inside the machine's network, as root, by IPv4
+// and IPv6 in turn, for as long as during runs. Each attempt must be refused.
+func hammer(t *testing.T, m *machine, during func()) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	attempts := 0
+	go func() {
+		defer close(done)
+		for tick := time.Tick(time.Millisecond); ctx.Err() == nil; attempts++ {
+			dialBlocked(t, ctx, m, []string{remote4, remote6}[attempts%2])
+			<-tick // leave the processor to the others
+		}
+	}()
+	defer func() {
+		stop()
+		<-done
+		if attempts < 2 {
+			t.Errorf("only %d attempts at port 25", attempts)
+		}
+		t.Logf("%d attempts at port 25", attempts)
+	}()
+	during()
+}
+
+func dialBlocked(t *testing.T, ctx context.Context, m *machine, address string) {
+	t.Helper()
+	dialCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := m.net.Host.Dial(dialCtx, netip.AddrPortFrom(netip.MustParseAddr(address), 25))
+	if err == nil {
+		conn.Close()
+		t.Errorf("connected to %s port 25", address)
+		return
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil {
+		t.Errorf("dialing %s port 25: %v, want refused at once", address, err)
+	}
+}
