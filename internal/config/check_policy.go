@@ -60,7 +60,7 @@ func (d *decoder) blames(at place) bool {
 // identifies reports whether the match asks for something that an unknown peer
 // does not have.
 func (m Match) identifies() bool {
-	return len(m.User)+len(m.UID)+len(m.Group)+len(m.Unit)+len(m.Container)+len(m.Account) > 0
+	return len(m.User)+len(m.UID)+len(m.Group)+len(m.Unit)+len(m.Account) > 0
 }
 
 // checkMatch warns of names that nobody has.

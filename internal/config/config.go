@@ -188,13 +188,12 @@ type Rule struct {
 // Match selects identities. An empty list asks nothing; what is asked must all
 // hold, and one pattern of a list is enough.
 type Match struct {
-	User      []string // patterns
-	UID       []string // decimal numbers
-	Group     []string // patterns
-	Unit      []string // patterns
-	Container []string // patterns
-	Account   []string // patterns
-	Listener  []ListenerRole
+	User     []string // patterns
+	UID      []string // decimal numbers
+	Group    []string // patterns
+	Unit     []string // patterns
+	Account  []string // patterns
+	Listener []ListenerRole
 }
 
 // ListenerRole names how a session reached us.

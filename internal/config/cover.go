@@ -12,7 +12,6 @@ func (m Match) covers(other Match) bool {
 		coversAll(m.UID, other.UID, wider) &&
 		coversAll(m.Group, other.Group, wider) &&
 		coversAll(m.Unit, other.Unit, wider) &&
-		coversAll(m.Container, other.Container, wider) &&
 		coversAll(m.Account, other.Account, wider) &&
 		coversAll(m.Listener, other.Listener, func(a, b ListenerRole) bool { return a == b })
 }

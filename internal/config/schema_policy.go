@@ -121,7 +121,7 @@ func ruleFields(r *Rule) []field {
 	}
 }
 
-const matchRemedy = "match by user, uid, group, unit, container, account or listener"
+const matchRemedy = "match by user, uid, group, unit, account or listener"
 
 func matchFields(m *Match) []field {
 	return []field{
@@ -142,10 +142,6 @@ func matchFields(m *Match) []field {
 			binding: texts(&m.Unit, "a pattern", "php*-fpm.service", checkPattern),
 			doc:     "Patterns for the systemd unit that the socket was made in.",
 		}, {
-			name:    "container",
-			binding: texts(&m.Container, "a pattern", "*", checkPattern),
-			doc:     "Patterns for the id of the container that the socket was made in.",
-		}, {
 			name:    "account",
 			binding: texts(&m.Account, "a pattern", "webshop", checkPattern),
 			doc:     "Patterns for the account that the client logged in as.",
@@ -154,6 +150,7 @@ func matchFields(m *Match) []field {
 			binding: list[ListenerRole]{&m.Listener, false, "a listener", `"submission"`, parseRole, func(r ListenerRole) string { return quote(string(r)) }},
 			doc:     "How the session reached us: submission, submissions, alternate, intercepted or socket. It says nothing about who sends, so an allowing rule needs one of the others too.",
 		},
+		{name: "container", binding: later{matchRemedy}},
 		{name: "relay_port", binding: later{matchRemedy}},
 		{name: "grade", binding: later{matchRemedy}},
 	}
