@@ -32,6 +32,8 @@ type command struct {
 // commands in the order of the help text.
 func commands() []command {
 	return []command{
+		{"run", "[--config FILE] [--mode MODE]", "guard and proxy together, until Ctrl-C", runCommand},
+		{"guard", "[--config FILE]", "the guard alone: the firewall half, as root", guardCommand},
 		{"serve", "[--config FILE]", "the proxy alone: the mail half, as its own user", serveCommand},
 		{"check", "[--offline] [FILE]", "everything that is wrong with a configuration", checkCommand},
 		{"log", "[--json] [--follow] [FILTER]", "audit events", logCommand},

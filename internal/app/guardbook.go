@@ -3,21 +3,25 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/guard"
 )
 
 // GuardSocket is where the guard answers: in the runtime directory that the
 // manager gave us, or in the packaged one.
 func GuardSocket() string {
-	directory := os.Getenv("RUNTIME_DIRECTORY")
-	if directory == "" {
-		directory = "/run/smtpwall"
+	if directory := os.Getenv("RUNTIME_DIRECTORY"); directory != "" {
+		return filepath.Join(directory, filepath.Base(guard.SocketPath))
 	}
-	return filepath.Join(directory, "guard.sock")
+	return guard.SocketPath
 }
 
 // noBook knows no guard.
@@ -27,17 +31,35 @@ func (noBook) Addresses(context.Context, string) ([]netip.AddrPort, error) { ret
 
 // guardBook asks the guard, which is the one that knows what the kernel lets
 // through.
-type guardBook struct{ path string }
+type guardBook struct{ client *guard.Client }
 
-func newGuardBook(path string) guardBook { return guardBook{path} }
-
-func (b guardBook) Addresses(ctx context.Context, relay string) ([]netip.AddrPort, error) {
-	if _, err := os.Stat(b.path); err != nil {
-		return nil, errNoGuard
-	}
-	return nil, errNoGuard
+func newGuardBook(path string, log *zap.Logger) guardBook {
+	return guardBook{guard.NewClient(path, log)}
 }
 
+// Addresses is addressBook.
+func (b guardBook) Addresses(ctx context.Context, relay string) ([]netip.AddrPort, error) {
+	relays, err := b.client.Relays(ctx)
+	switch {
+	case isAbsent(err):
+		return nil, errNoGuard
+	case err != nil:
+		return nil, fmt.Errorf("asking the guard for the relay's addresses: %w", err)
+	}
+	for _, known := range relays {
+		if known.Name != relay {
+			continue
+		}
+		if len(known.Addresses) == 0 && known.Error != "" {
+			return nil, errors.New(known.Error)
+		}
+		return known.Addresses, nil
+	}
+	return nil, fmt.Errorf("the guard does not know relay %q yet: reload smtpwall-guard.service", relay)
+}
+
+// isAbsent says that nobody answers as the guard, or not for us: then the
+// firewall decides alone whether an address can be reached.
 func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)
 }

@@ -62,7 +62,7 @@ func StartProxy(ctx context.Context, options ProxyOptions) (*Proxy, error) {
 		log: options.Log, level: options.LogLevel, cleanups: cleanups{log: options.Log},
 		config: options.Config, hostName: HostName(options.Config),
 	}
-	p.relays = relaySet{book: newGuardBook(options.Guard), log: options.Log.Named("relay")}
+	p.relays = relaySet{book: newGuardBook(options.Guard, options.Log), log: options.Log.Named("relay")}
 	if err := p.start(ctx, options); err != nil {
 		return nil, errors.Join(err, p.cleanups.run(context.WithoutCancel(ctx)))
 	}
@@ -111,7 +111,7 @@ func (p *Proxy) openStores(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options.Logger = p.log.Named("certs")
+	options.Logger = p.log
 	if p.certificates, err = certs.Open(ctx, options); err != nil {
 		return fmt.Errorf("opening certificates: %w", err)
 	}
@@ -215,7 +215,7 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	options.Logger = p.log.Named("certs")
+	options.Logger = p.log
 	settings, built, err := p.settings(cfg)
 	if err != nil {
 		return err

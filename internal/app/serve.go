@@ -78,7 +78,7 @@ func Check(cfg *config.Config) error {
 // ProbeRelays connects to each relay as a delivery would, up to AUTH, and gives
 // what came of it by the relay's name.
 func ProbeRelays(ctx context.Context, cfg *config.Config, log *zap.Logger) map[string]error {
-	set := relaySet{book: newGuardBook(GuardSocket()), log: log}
+	set := relaySet{book: newGuardBook(GuardSocket(), log), log: log}
 	built, err := set.build(cfg, HostName(cfg))
 	results := make(map[string]error, len(built))
 	if err != nil {

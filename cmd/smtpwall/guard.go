@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/smtpwall/smtpwall/internal/app"
+	"github.com/smtpwall/smtpwall/internal/config"
+)
+
+// guardCommand is the guard process: the firewall half, as root.
+func guardCommand(ctx context.Context, c *console, args []string) error {
+	set := c.flags("guard")
+	path := configFlag(set)
+	rest, err := parse(set, args)
+	if err != nil {
+		return err
+	}
+	if err := noArguments(rest); err != nil {
+		return err
+	}
+	load := func() (*config.Config, error) {
+		return c.loadConfig(*path, config.Options{MissingOK: true, SkipSecrets: true})
+	}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	err = app.Guard(ctx, cfg, load)
+	if errors.Is(err, app.ErrNoProxyUser) {
+		return failed(err, "systemd-sysusers makes it from smtpwall's sysusers.d file; smtpwall run makes one by itself")
+	}
+	if err != nil {
+		return failed(err, "the guard needs CAP_NET_ADMIN")
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/smtpwall/smtpwall/internal/config"
+)
+
+// prepareHost makes the directories that the packaged service gets from its
+// unit and from tmpfiles.d, with the same owners: the audit directory is
+// root's, so that the proxy can append to its own file and do nothing else.
+func prepareHost(cfg *config.Config, owner Owner) error {
+	state := filepath.Dir(cfg.Delivery.Spool)
+	steps := []struct {
+		path     string
+		mode     fs.FileMode
+		uid, gid uint32
+	}{
+		{state, 0o755, 0, 0},
+		{cfg.Delivery.Spool, 0o700, owner.UID, owner.GID},
+		{CertificateDirectory(cfg), 0o700, owner.UID, owner.GID},
+		{cfg.Audit.Directory, 0o750, 0, owner.GID},
+		{filepath.Dir(GuardSocket()), 0o755, 0, 0},
+	}
+	for _, step := range steps {
+		if err := os.MkdirAll(step.path, step.mode); err != nil {
+			return fmt.Errorf("preparing directories: %w", err)
+		}
+		if err := giveTo(step.path, step.mode, step.uid, step.gid); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		prepareLog(filepath.Join(cfg.Audit.Directory, TransactionLog), owner.UID, owner.GID),
+		prepareLog(filepath.Join(cfg.Audit.Directory, AttemptLog), 0, owner.GID))
+}
+
+// giveTo sets owner and mode of what is ours already; a link that somebody put
+// there is not followed.
+func giveTo(path string, mode fs.FileMode, uid, gid uint32) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("preparing directories: %w", err)
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return fmt.Errorf("preparing directories: %s is a link", path)
+	}
+	if err := os.Lchown(path, int(uid), int(gid)); err != nil {
+		return fmt.Errorf("preparing directories: %w", err)
+	}
+	return os.Chmod(path, mode)
+}
+
+func prepareLog(path string, uid, gid uint32) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	if err != nil {
+		return fmt.Errorf("preparing the audit log: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	return giveTo(path, 0o640, uid, gid)
+}
+
+// CreateProxyUser makes the proxy's system user and group; remove takes them
+// away again.
+func CreateProxyUser() (owner Owner, remove func() error, err error) {
+	made := exec.Command("useradd", "--system", "--user-group", "--no-create-home",
+		"--home-dir", "/var/lib/smtpwall", "--shell", "/usr/sbin/nologin", "--comment", "smtpwall mail proxy", ProxyUser)
+	if output, err := made.CombinedOutput(); err != nil {
+		return Owner{}, nil, fmt.Errorf("creating the user %s: %w: %s", ProxyUser, err, output)
+	}
+	remove = func() error { return exec.Command("userdel", ProxyUser).Run() }
+	owner, err = LookupOwner()
+	return owner, remove, err
+}
+
+// HeldFiles counts the messages in the spool without taking it.
+func HeldFiles(cfg *config.Config) int {
+	entries, err := os.ReadDir(filepath.Join(cfg.Delivery.Spool, "hold"))
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}

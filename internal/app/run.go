@@ -1,0 +1,181 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/systemd"
+)
+
+// RunOptions say how guard and proxy run together.
+type RunOptions struct {
+	Config  *config.Config
+	Load    LoadFunc
+	Owner   Owner
+	Command []string // the proxy's, "smtpwall serve …"
+	Ready   func()   // rules are up and the proxy was started
+}
+
+// Run is the guard with the proxy as its child, until SIGINT or SIGTERM; then
+// the rules are taken away again. Killed, it leaves them.
+func Run(ctx context.Context, options RunOptions) error {
+	log, _ := NewLogger(options.Config.Log.Level)
+	defer func() { _ = log.Sync() }()
+	if err := prepareHost(options.Config, options.Owner); err != nil {
+		return err
+	}
+	sockets, closeSockets, err := bindForChild(ctx, options.Config.Listen)
+	if err != nil {
+		return err
+	}
+	defer closeSockets()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ready := make(chan struct{})
+	p, err := newGuardProcess(GuardOptions{
+		Config: options.Config, Owner: options.Owner, Load: options.Load, Log: log,
+		RemoveOnExit: true, Ready: func() { close(ready) },
+	})
+	if err != nil {
+		return err
+	}
+	guarding := make(chan error, 1)
+	go func() { guarding <- p.run(ctx) }() // ends with ctx; waited for below
+	select {
+	case <-ready:
+	case err := <-guarding:
+		return errors.Join(errors.New("the rules could not be put up"), err)
+	}
+	c := &child{options: options, sockets: sockets, log: log, reload: p.reload}
+	err = c.supervise(ctx, guarding)
+	cancel()
+	return errors.Join(err, <-guarding)
+}
+
+// bindForChild opens the listeners, which may need root, for a child that has none.
+func bindForChild(ctx context.Context, listen config.Listen) ([]systemd.Socket, func(), error) {
+	all, err := BindListeners(ctx, listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	var sockets []systemd.Socket
+	closeAll := func() {
+		for _, socket := range sockets {
+			_ = socket.File.Close()
+		}
+		closeListeners(all)
+	}
+	for _, l := range all {
+		socket, err := systemd.FromListener(string(l.role), l.Listener)
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("handing on the %s listener: %w", l.role, err)
+		}
+		sockets = append(sockets, socket)
+	}
+	return sockets, closeAll, nil
+}
+
+// child is the proxy process under `smtpwall run`.
+type child struct {
+	options RunOptions
+	sockets []systemd.Socket
+	log     *zap.Logger
+	reload  func(context.Context) error // the guard's
+}
+
+// restartPause is how long a proxy that ended is left alone.
+const restartPause = time.Second
+
+// supervise keeps the proxy running, passes SIGHUP on, and ends it on SIGINT,
+// SIGTERM, or when the guard has ended.
+func (c *child) supervise(ctx context.Context, guarding chan error) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	running, ended, err := c.start()
+	if err != nil {
+		return err
+	}
+	c.options.Ready()
+	for {
+		select {
+		case err := <-guarding:
+			guarding <- nil // Run waits for it too
+			return errors.Join(fmt.Errorf("the guard ended: %w", err), c.stop(running, ended))
+		case received := <-signals:
+			if received != syscall.SIGHUP {
+				return c.stop(running, ended)
+			}
+			c.reloadBoth(ctx, running)
+		case err := <-ended:
+			c.log.Error("the proxy ended, the rules stay and it is started again", zap.Error(err))
+			time.Sleep(restartPause)
+			if running, ended, err = c.start(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// reloadBoth reloads the guard first: a relay must be reachable before the
+// proxy tries it.
+func (c *child) reloadBoth(ctx context.Context, running *os.Process) {
+	if err := c.reload(ctx); err != nil {
+		c.log.Error("reload refused, nothing has changed", zap.Error(err))
+		return
+	}
+	_ = running.Signal(syscall.SIGHUP)
+}
+
+// start starts the proxy under its own user, without any privilege of ours. The
+// kernel ends it if we are killed.
+func (c *child) start() (*os.Process, <-chan error, error) {
+	cmd := exec.Command(c.options.Command[0], c.options.Command[1:]...)
+	cmd.Stderr, cmd.Stdout = os.Stderr, os.Stdout
+	if err := systemd.Pass(cmd, c.sockets); err != nil {
+		return nil, nil, fmt.Errorf("handing sockets to the proxy: %w", err)
+	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	// A process group of its own: Ctrl-C is for us, who end it in order.
+	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.options.Owner.UID, Gid: c.options.Owner.GID}
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() { // ends with the child; its thread must live as long, for Pdeathsig
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, nil, fmt.Errorf("starting the proxy: %w", err)
+	}
+	return cmd.Process, ended, nil
+}
+
+// stop ends the proxy in order, and by force if it does not obey.
+func (c *child) stop(running *os.Process, ended <-chan error) error {
+	_ = running.Signal(syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(stopTime + 5*time.Second):
+		_ = running.Kill()
+		return errors.New("the proxy did not stop in time and was killed")
+	}
+}
