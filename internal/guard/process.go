@@ -22,7 +22,25 @@ type seen struct {
 // procs looks through /proc for who can have made an attempt. The socket of an attempt that was
 // reset is closed by the time that we hear of it, and no more to be found by its
 // address; but its process is among those of the user in the cgroup, and often the only one.
-type procs struct{ root string }
+type procs struct {
+	root    string // /proc
+	cgroups string // where the cgroup v2 hierarchy is mounted as a whole; "" if it is not
+}
+
+func newProcs() procs {
+	p := procs{root: "/proc"}
+	mounts, err := os.ReadFile(filepath.Join(p.root, "self/mountinfo"))
+	if err != nil {
+		return p
+	}
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line) // id, parent, device, root, mount point, …
+		if _, kind, _ := strings.Cut(line, " - "); len(f) > 4 && f[3] == "/" && strings.HasPrefix(kind, "cgroup2 ") {
+			p.cgroups = f[4]
+		}
+	}
+	return p
+}
 
 // find returns the process of a user in a cgroup (a path as in /proc/PID/cgroup, "" if
 // unknown) that has a socket open. It is observed, not proven: not ok unless there is one such
@@ -30,7 +48,7 @@ type procs struct{ root string }
 func (p procs) find(uid uint32, cgroup string) (seen, bool) {
 	var with, without []seen
 	deadline := time.Now().Add(searchTime)
-	for _, pid := range p.pids() {
+	for _, pid := range p.candidates(cgroup) {
 		if time.Now().After(deadline) {
 			return seen{}, false
 		}
@@ -65,6 +83,19 @@ func only(all []seen) (seen, bool) {
 	return common, common.pid != 0 || common.exe != ""
 }
 
+// candidates are the processes of a cgroup, or all if those are not known: of a process below the
+// fifth level the rules have told the ancestor only.
+func (p procs) candidates(cgroup string) []int {
+	if p.cgroups == "" || cgroup == "" || cgroup == "/" || strings.Count(cgroup, "/") >= deepestLevel {
+		return p.pids()
+	}
+	list, err := os.ReadFile(filepath.Join(p.cgroups, cgroup, "cgroup.procs"))
+	if err != nil {
+		return p.pids()
+	}
+	return numbers(strings.Fields(string(list)))
+}
+
 func (p procs) pids() []int {
 	dir, err := os.Open(p.root)
 	if err != nil {
@@ -75,13 +106,17 @@ func (p procs) pids() []int {
 	if err != nil {
 		return nil
 	}
-	var pids []int
+	return numbers(names)
+}
+
+func numbers(names []string) []int {
+	var all []int
 	for _, n := range names {
 		if pid, err := strconv.Atoi(n); err == nil {
-			pids = append(pids, pid)
+			all = append(all, pid)
 		}
 	}
-	return pids
+	return all
 }
 
 func (p procs) path(pid int, name string) string {
@@ -102,13 +137,15 @@ func (p procs) isOf(pid int, uid uint32, cgroup string) bool {
 	return len(ids) == 4 && ids[3] == strconv.FormatUint(uint64(uid), 10)
 }
 
-// isBelow reports whether a process in the cgroup path may be one of top: the kernel's rules tell cgroups apart
-// down to the fifth level, and what lies deeper counts as its ancestor there.
+// deepestLevel is how far down the rules tell cgroups apart. What lies deeper counts as its ancestor there.
+const deepestLevel = 5
+
+// isBelow reports whether a process in the cgroup path may be one that the rules put down to top.
 func isBelow(path, top string) bool {
 	if path == top {
 		return true
 	}
-	return strings.Count(top, "/") == 5 && strings.HasPrefix(path, top+"/")
+	return strings.Count(top, "/") == deepestLevel && strings.HasPrefix(path, top+"/")
 }
 
 // cgroup returns the process's path in the cgroup v2 hierarchy.

@@ -84,12 +84,31 @@ func (k *relayKeeper) configure(relays []Relay) {
 	}
 }
 
+// adopt lets addresses that the kernel has leave, not at once but as those of relays do.
+func (k *relayKeeper) adopt(endpoints []netip.AddrPort) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := make(map[netip.AddrPort]bool, len(endpoints))
+	for _, e := range endpoints {
+		before[e] = true
+	}
+	k.leave(before)
+}
+
+// addresses are what the kernel should have now.
+func (k *relayKeeper) addresses() []netip.AddrPort {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(k.wanted()), netip.AddrPort.Compare)
+}
+
 // run resolves until ctx is done. Each relay has a goroutine, so that a name
 // that hangs delays no other.
-func (k *relayKeeper) run(ctx context.Context) {
+func (k *relayKeeper) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		k.runOnce(ctx)
 	}
+	return ctx.Err()
 }
 
 func (k *relayKeeper) runOnce(ctx context.Context) {
@@ -186,8 +205,9 @@ func (k *relayKeeper) leave(before map[netip.AddrPort]bool) {
 // wanted is what the kernel should have: the current addresses and those in their
 // grace. Needs mu.
 func (k *relayKeeper) wanted() map[netip.AddrPort]bool {
-	now := time.Now()
-	maps.DeleteFunc(k.leaving, func(_ netip.AddrPort, until time.Time) bool { return !now.Before(until) })
+	if now := time.Now(); k.allResolved() {
+		maps.DeleteFunc(k.leaving, func(_ netip.AddrPort, until time.Time) bool { return !now.Before(until) })
+	}
 	all := k.current()
 	last := slices.SortedFunc(maps.Keys(k.leaving), func(a, b netip.AddrPort) int {
 		return cmp.Or(k.leaving[b].Compare(k.leaving[a]), a.Compare(b))
@@ -200,6 +220,17 @@ func (k *relayKeeper) wanted() map[netip.AddrPort]bool {
 		all[e] = true
 	}
 	return all
+}
+
+// allResolved is false while a relay has no address yet: after a restart without name servers, what an earlier
+// guard found is all that there is, for however long. Needs mu.
+func (k *relayKeeper) allResolved() bool {
+	for _, r := range k.relays {
+		if r.resolved.IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // sync changes the kernel's sets if they are not as wanted.

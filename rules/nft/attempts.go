@@ -2,8 +2,8 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 )
@@ -31,17 +31,22 @@ type Attempt struct {
 // limit lets through, in detail; AttemptCounters sees all, as counts. One goroutine
 // at a time may use it, but for Lost and Close.
 type AttemptReader struct {
-	log *nflogReader
+	log   *nflogReader
+	links *linkNames
 }
 
 // OpenAttempts binds to an NFLOG group in the network namespace of the calling
 // thread. It fails while another program reads the same group.
 func OpenAttempts(group uint16) (*AttemptReader, error) {
-	log, err := openNflog(group)
+	links, err := openLinkNames()
 	if err != nil {
 		return nil, err
 	}
-	return &AttemptReader{log: log}, nil
+	log, err := openNflog(group)
+	if err != nil {
+		return nil, errors.Join(err, links.close())
+	}
+	return &AttemptReader{log: log, links: links}, nil
 }
 
 // Read waits for the next attempts, 10 ms at most after the first of them was made. It
@@ -57,7 +62,7 @@ func (r *AttemptReader) Read(ctx context.Context) ([]Attempt, error) {
 			return
 		}
 		a.Time = time.Now()
-		a.InInterface = interfaceName(p.inIndex)
+		a.InInterface = r.links.name(p.inIndex)
 		attempts = append(attempts, a)
 	})
 	if err == nil && bad != nil {
@@ -71,7 +76,7 @@ func (r *AttemptReader) Read(ctx context.Context) ([]Attempt, error) {
 func (r *AttemptReader) Lost() uint64 { return r.log.lost.Load() }
 
 // Close gives the group back and ends a Read under way.
-func (r *AttemptReader) Close() error { return r.log.close() }
+func (r *AttemptReader) Close() error { return errors.Join(r.log.close(), r.links.close()) }
 
 func attemptOf(p nflogPacket) (Attempt, error) {
 	src, dst, err := parsePacket(p.payload)
@@ -86,16 +91,4 @@ func attemptOf(p nflogPacket) (Attempt, error) {
 		Forwarded:   p.hook == hookForward,
 		Prefix:      p.prefix,
 	}, nil
-}
-
-// interfaceName returns "" for an interface that is gone.
-func interfaceName(index uint32) string {
-	if index == 0 {
-		return ""
-	}
-	iface, err := net.InterfaceByIndex(int(index))
-	if err != nil {
-		return ""
-	}
-	return iface.Name
 }

@@ -1,0 +1,200 @@
+package guard
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/rules/nft"
+)
+
+const (
+	// pollInterval is how often the kernel's counters are read when the log is silent.
+	pollInterval = time.Second
+	// minPause is kept between two readings, or more if they take long: a flood to
+	// tens of thousands of destinations makes big sets, which take 10 µs an element.
+	minPause   = 20 * time.Millisecond
+	maxPause   = 5 * time.Second
+	pauseShare = 20 // pause at least so many times as long as a reading took
+	// logDelay is how much later than the counters the log may tell of an attempt.
+	logDelay = 20 * time.Millisecond
+)
+
+// collector makes events of attempts. The kernel's counters say how many there were, by
+// whom and to where; the log says only that it is time to read them, and adds details.
+type collector struct {
+	guard *Guard
+	who   *attributor
+	wake  chan struct{}
+	seen  recentAttempts
+
+	total atomic.Uint64 // attempts told since the start
+	lost  atomic.Uint64 // packets that the log had no room for
+
+	mu     sync.Mutex
+	counts attemptCounts // nil until opened
+	agg    *aggregator
+	cost   time.Duration // of the last reading
+}
+
+func newCollector(g *Guard) *collector {
+	return &collector{
+		guard: g,
+		who:   newAttributor(g.log),
+		wake:  make(chan struct{}, 1),
+		agg:   newAggregator(),
+	}
+}
+
+// open begins to count. It may fail: run tries again.
+func (c *collector) open(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.openCounts(ctx); err != nil {
+		c.guard.log.Warn("attempts are not counted yet", zap.Error(err))
+	}
+}
+
+func (c *collector) openCounts(ctx context.Context) error {
+	if c.counts != nil {
+		return nil
+	}
+	counts, err := c.guard.kernel.counts(ctx)
+	if err != nil {
+		return err
+	}
+	c.counts = counts
+	return nil
+}
+
+// run reads the counters until ctx is done: at once when the log has something, else each second.
+func (c *collector) run(ctx context.Context) error {
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		if err := c.collect(ctx); err != nil {
+			return err
+		}
+		c.guard.conditions.set("attempts", nil)
+		if !sleep(ctx, c.pause()) {
+			return ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.wake:
+		case <-poll.C:
+		}
+	}
+}
+
+func (c *collector) pause() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return min(max(minPause, pauseShare*c.cost), maxPause)
+}
+
+// collect reads the counters once and tells what is due.
+func (c *collector) collect(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.openCounts(ctx); err != nil {
+		return err
+	}
+	begun := time.Now()
+	counts, err := c.counts.Read(ctx)
+	c.cost = time.Since(begun)
+	if err != nil {
+		c.counts.Close() // a socket for reading: nothing to lose
+		c.counts = nil
+		return err
+	}
+	c.tell(ctx, c.agg.add(time.Now(), counts))
+	return nil
+}
+
+// close tells what is still gathered.
+func (c *collector) close(ctx context.Context) {
+	if err := c.collect(ctx); err != nil {
+		c.guard.log.Warn("the last attempts were not read", zap.Error(err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tell(ctx, c.agg.drain(time.Now()))
+	if c.counts != nil {
+		c.counts.Close()
+		c.counts = nil
+	}
+	c.who.close()
+}
+
+// tell makes the events.
+func (c *collector) tell(ctx context.Context, reports []report) {
+	details := make([]nft.Attempt, len(reports))
+	if !c.findDetails(reports, details) && sleep(ctx, logDelay) {
+		c.findDetails(reports, details)
+	}
+	o := c.guard.options()
+	for i, r := range reports {
+		c.total.Add(r.count)
+		e := c.who.event(r, details[i], o)
+		c.guard.write(e)
+		c.guard.log.Info("attempt", eventFields(e)...)
+	}
+}
+
+// findDetails fills in what the log said of first attempts, and returns false if it has not said
+// anything of some of them.
+func (c *collector) findDetails(reports []report, details []nft.Attempt) bool {
+	complete := true
+	for i, r := range reports {
+		if r.first && r.known && r.destination.IsValid() && details[i].Time.IsZero() {
+			details[i] = c.seen.take(r.kindOfAttempt)
+			complete = complete && !details[i].Time.IsZero()
+		}
+	}
+	return complete
+}
+
+// readLog reads details of attempts, and wakes run.
+func (c *collector) readLog(ctx context.Context) error {
+	log, err := c.guard.kernel.log()
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.guard.conditions.set("log", nil)
+	before := c.lost.Load()
+	for {
+		attempts, err := log.Read(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && len(attempts) == 0 {
+			return err
+		}
+		c.lost.Store(before + log.Lost())
+		for _, a := range attempts {
+			c.seen.note(a)
+		}
+		select {
+		case c.wake <- struct{}{}:
+		default: // run has not yet taken the last one
+		}
+	}
+}
+
+// sleep waits, and returns false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,91 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/rules"
+	"github.com/smtpwall/smtpwall/rules/nft"
+)
+
+// maxDriftsTold bounds the differences that one event lists.
+const maxDriftsTold = 5
+
+// watch lets the firewall put back what others change.
+func (g *Guard) watch(ctx context.Context) error {
+	g.conditions.set("watch", nil)
+	return g.firewall.Watch(ctx, g.drifted)
+}
+
+// drifted tells who changed the rules, and whether they are back.
+func (g *Guard) drifted(c nft.Change) {
+	if len(c.Drifts) == 0 && c.Err == nil {
+		return // it left no difference
+	}
+	total := g.drifts.Add(1)
+	g.conditions.set("rules", c.Err)
+	event := driftEvent(c)
+	fields := []zap.Field{
+		zap.Int(logfields.PeerPID, c.PID), zap.String(logfields.Name, c.Process), zap.String(logfields.PeerExe, event.PeerExe),
+		zap.String(logfields.Reason, event.Reason), zap.Uint64(logfields.Count, total),
+	}
+	if c.Err != nil {
+		g.log.Error("somebody changed the rules, they are not back", append(fields, zap.Error(c.Err))...)
+	} else {
+		g.log.Warn("somebody changed the rules, they are back", fields...)
+	}
+	g.write(event)
+}
+
+func driftEvent(c nft.Change) *audit.Event {
+	e := &audit.Event{
+		Time:    c.Time,
+		Kind:    audit.KindDrift,
+		PeerPID: c.PID,
+		PeerExe: newProcs().exe(c.PID),
+		Outcome: audit.OutcomeRestored,
+		Reason:  driftReason(c),
+		Count:   uint64(len(c.Drifts)),
+	}
+	if e.PeerExe == "" {
+		e.PeerExe = c.Process // as the kernel calls it; the process may be gone
+	}
+	if c.Err != nil {
+		e.Outcome, e.Error = audit.OutcomeFailed, c.Err.Error()
+	}
+	return e
+}
+
+// driftReason says by whom and what, as in: nft (pid 7) changed: table inet smtpwall: missing.
+func driftReason(c nft.Change) string {
+	who := "an unknown process"
+	if c.PID != 0 {
+		who = fmt.Sprintf("%q (pid %d)", c.Process, c.PID)
+	}
+	return who + " changed " + listDrifts(c.Drifts)
+}
+
+func listDrifts(drifts []rules.Drift) string {
+	if len(drifts) == 0 {
+		return "the rules"
+	}
+	var told []string
+	for _, d := range drifts[:min(len(drifts), maxDriftsTold)] {
+		told = append(told, d.String())
+	}
+	if more := len(drifts) - len(told); more > 0 {
+		told = append(told, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(told, "; ")
+}
+
+// write is the one place where events leave. A log that fails is a condition, and tells of it
+// itself; the rules do not depend on it.
+func (g *Guard) write(e *audit.Event) {
+	g.conditions.set("audit", g.audit.Write(e))
+}

@@ -1,0 +1,271 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/rules"
+	"github.com/smtpwall/smtpwall/rules/nft"
+)
+
+// LockFD is the name under which the lock table's socket is stored with the
+// service manager.
+const LockFD = "smtpwall-lock"
+
+// AuditWriter takes events; audit.Log is one.
+type AuditWriter interface {
+	Write(event *audit.Event) error
+}
+
+// Options are what a Guard depends on. Reload takes Rules and Relays anew; all else is
+// for the life of the Guard.
+type Options struct {
+	// Rules are the rules to keep up. Rules.Relays is not looked at.
+	Rules rules.Options
+	// Relays are resolved, and their addresses become those of the rules.
+	Relays []Relay
+
+	// Lock puts up the lock table too, in enforce mode, where the kernel has such.
+	Lock bool
+	// RemoveOnExit takes the rules down when Run's context ends. Without it
+	// they stay, as a host that had a block must not lose it with a process.
+	RemoveOnExit bool
+
+	// Socket is the path of the guard socket; none if empty. SocketGID is the
+	// group that may connect, besides root; the uid must be Rules.ProxyUID, too.
+	Socket    string
+	SocketGID int
+
+	// Inside runs f in the network namespace to guard; nil is that of the process. A lab's
+	// namespaces have such a method. Relays' names are resolved outside.
+	Inside func(f func() error) error
+
+	// Audit gets the events; nil drops them. Logger may be nil.
+	Audit  AuditWriter
+	Logger *zap.Logger
+
+	// Ready is called once, when the rules are up. Nil does nothing.
+	Ready func()
+	// StoreFD gives the lock's socket (as LockFD) to the service manager, to be found in
+	// StoredFDs by the next process: so the lock outlives this one. The file is closed afterwards.
+	StoreFD   func(name string, f *os.File) error
+	StoredFDs map[string]*os.File
+	// OnReload is what the socket's "reload" does, usually read the
+	// configuration and call Reload. Nil refuses it.
+	OnReload func(ctx context.Context) error
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if _, err := rules.New(o.Rules); err != nil {
+		errs = append(errs, err)
+	}
+	names := map[string]bool{}
+	for _, r := range o.Relays {
+		switch {
+		case r.Name == "" || r.Host == "" || len(r.Ports) == 0:
+			errs = append(errs, fmt.Errorf("relay %q needs a name, a host and a port", r.Name))
+		case names[r.Name]:
+			errs = append(errs, fmt.Errorf("relay %q is there twice", r.Name))
+		}
+		names[r.Name] = true
+		for _, p := range r.Ports {
+			if p == 0 {
+				errs = append(errs, fmt.Errorf("relay %q has port 0", r.Name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// firewall is what the guard needs of nft.Conn.
+type firewall interface {
+	applier
+	inspector
+	Watch(ctx context.Context, report func(nft.Change)) error
+	io.Closer
+}
+
+type applier interface {
+	Apply(ctx context.Context, o rules.Options) error
+	SetRelays(ctx context.Context, relays []netip.AddrPort) error
+	Remove(ctx context.Context) error
+}
+
+type inspector interface {
+	Status(ctx context.Context, o rules.Options) (nft.Status, error)
+	Relays(ctx context.Context) ([]netip.AddrPort, error)
+	LockFile() (*os.File, error)
+}
+
+// attemptLog is what the guard needs of nft.AttemptReader.
+type attemptLog interface {
+	Read(ctx context.Context) ([]nft.Attempt, error)
+	Lost() uint64
+	io.Closer
+}
+
+// attemptCounts is what the guard needs of nft.AttemptCounters.
+type attemptCounts interface {
+	Read(ctx context.Context) (nft.Counts, error)
+	io.Closer
+}
+
+// kernel opens what the guard needs of the kernel.
+type kernel struct {
+	firewall func(nft.Options) (firewall, error)
+	log      func() (attemptLog, error)
+	counts   func(ctx context.Context) (attemptCounts, error)
+}
+
+// realKernel opens things inside a network namespace, where they stay.
+func realKernel(inside func(func() error) error) kernel {
+	if inside == nil {
+		inside = func(f func() error) error { return f() }
+	}
+	return kernel{
+		firewall: func(o nft.Options) (fw firewall, err error) {
+			err = inside(func() (err error) { fw, err = nft.Open(o); return err })
+			return fw, err
+		},
+		log: func() (log attemptLog, err error) {
+			err = inside(func() (err error) { log, err = nft.OpenAttempts(rules.LogGroup); return err })
+			return log, err
+		},
+		counts: func(ctx context.Context) (counts attemptCounts, err error) {
+			err = inside(func() (err error) { counts, err = nft.OpenAttemptCounters(ctx); return err })
+			return counts, err
+		},
+	}
+}
+
+// Guard keeps the rules up. Make it with New and run it once.
+type Guard struct {
+	log        *zap.Logger
+	audit      AuditWriter
+	kernel     kernel
+	relays     *relayKeeper
+	conditions *conditions
+	attempts   *collector
+
+	// applying serialises what changes the rules as a whole.
+	applying sync.Mutex
+	firewall firewall          // set by Run before anything else
+	listener *net.UnixListener // until serve takes it
+
+	mu       sync.Mutex
+	opts     Options
+	locked   bool // the lock table is wanted and possible
+	released bool // removed on request: nothing is put back until a Reload
+	drifts   atomic.Uint64
+}
+
+// New checks the options. It opens nothing.
+func New(o Options) (*Guard, error) {
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("setting up the guard: %w", err)
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	if o.Audit == nil {
+		o.Audit = noAudit{}
+	}
+	g := &Guard{
+		log:        o.Logger.Named("guard"),
+		audit:      o.Audit,
+		kernel:     realKernel(o.Inside),
+		conditions: &conditions{},
+		opts:       o,
+	}
+	g.relays = newRelayKeeper(g.log, newResolver().lookup, relaySwitch{g})
+	g.relays.configure(o.Relays)
+	g.attempts = newCollector(g)
+	return g, nil
+}
+
+type noAudit struct{}
+
+func (noAudit) Write(*audit.Event) error { return nil }
+
+// options returns the options in force.
+func (g *Guard) options() Options {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.opts
+}
+
+// relaySwitch passes relay addresses on to the rules, as long as there are any.
+type relaySwitch struct{ guard *Guard }
+
+func (s relaySwitch) SetRelays(ctx context.Context, relays []netip.AddrPort) error {
+	s.guard.applying.Lock()
+	defer s.guard.applying.Unlock()
+	if s.guard.isReleased() {
+		return nil
+	}
+	return s.guard.firewall.SetRelays(ctx, relays)
+}
+
+func (g *Guard) isReleased() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.released
+}
+
+// Reload applies other Rules and Relays, in one step and only if they are valid:
+// on an error everything stays as it was. Connections to a relay that is no
+// longer there have the usual Grace. It puts up what Release took down. Call it
+// after Run has said that it is ready.
+func (g *Guard) Reload(ctx context.Context, o Options) error {
+	if err := o.validate(); err != nil {
+		return fmt.Errorf("reloading the guard: %w", err)
+	}
+	g.attempts.collect(ctx) // what replaced sets would forget
+	g.applying.Lock()
+	err := g.apply(ctx, o.Rules)
+	if err == nil {
+		g.mu.Lock()
+		g.opts.Rules, g.opts.Relays, g.released = o.Rules, o.Relays, false
+		g.mu.Unlock()
+	}
+	g.applying.Unlock()
+	if err != nil {
+		return fmt.Errorf("reloading the guard: %w", err)
+	}
+	g.relays.configure(o.Relays)
+	g.relays.resync(ctx)
+	g.log.Info("rules reloaded", zap.Stringer("mode", o.Rules.Mode))
+	return nil
+}
+
+// apply needs applying.
+func (g *Guard) apply(ctx context.Context, o rules.Options) error {
+	o.Relays = g.relays.addresses()
+	return g.firewall.Apply(ctx, o)
+}
+
+// Release takes the rules down and lets nobody put them back until Reload.
+func (g *Guard) Release(ctx context.Context) error {
+	g.attempts.collect(ctx)
+	g.applying.Lock()
+	defer g.applying.Unlock()
+	if err := g.firewall.Remove(ctx); err != nil {
+		return fmt.Errorf("releasing the rules: %w", err)
+	}
+	g.mu.Lock()
+	g.released = true
+	g.mu.Unlock()
+	g.log.Warn("rules removed on request, nothing is blocked any more")
+	return nil
+}

@@ -1,0 +1,70 @@
+package guard
+
+import (
+	"net/netip"
+)
+
+// SocketPath is where the guard listens, unless told otherwise.
+const SocketPath = "/run/smtpwall/guard.sock"
+
+// The operations of the guard socket. The proxy's user may ask for the first two, root for all.
+const (
+	opRelays  = "relays"  // the relays with their addresses
+	opProcess = "process" // who holds a socket
+	opStatus  = "status"  // the guard's state
+	opRelease = "release" // take the rules down
+	opReload  = "reload"  // read the configuration again
+)
+
+// maxRequest bounds a request; a cgroup's path is at most 4096 octets.
+const maxRequest = 8 << 10
+
+// request is one line from a client.
+type request struct {
+	Op string `json:"op"`
+	// Of opProcess.
+	Inode  uint64 `json:"inode,omitzero"`
+	CGroup string `json:"cgroup,omitzero"`
+	UID    uint32 `json:"uid,omitzero"`
+}
+
+// response is one line to a client: an error, or what the operation gives.
+type response struct {
+	Error   string        `json:"error,omitzero"`
+	Relays  []RelayStatus `json:"relays,omitzero"`
+	Process *process      `json:"process,omitzero"`
+	Status  *Status       `json:"status,omitzero"`
+}
+
+// process is the answer to opProcess; absent if it is not known.
+type process struct {
+	PID int    `json:"pid"`
+	Exe string `json:"exe,omitzero"`
+}
+
+// Status is the state of a guard.
+type Status struct {
+	// Mode is "observe" or "enforce".
+	Mode string `json:"mode"`
+	// Applied tells that the rules are in the kernel, InForce that they are as they
+	// should be, and Released that they were taken down on request.
+	Applied  bool `json:"applied"`
+	InForce  bool `json:"in_force"`
+	Released bool `json:"released,omitzero"`
+	// Lock is the state of the lock table, in words.
+	Lock string `json:"lock"`
+	// Drifts is how often others changed the rules since the guard started.
+	Drifts uint64 `json:"drifts"`
+	// Attempts is how many attempts were told in events since the guard started;
+	// LogLost how many the kernel's log had no room for, which have counts and no details.
+	Attempts uint64 `json:"attempts"`
+	LogLost  uint64 `json:"log_lost,omitzero"`
+	// Packets are those that the kernel's counters have counted, local and forwarded.
+	Packets uint64 `json:"packets"`
+	// Relays are the relays, Allowed all addresses that the proxy may reach: those of the relays and those
+	// that they had a while ago.
+	Relays  []RelayStatus    `json:"relays"`
+	Allowed []netip.AddrPort `json:"allowed,omitzero"`
+	// Conditions says what does not work, by part of the guard.
+	Conditions map[string]string `json:"conditions,omitzero"`
+}

@@ -1,0 +1,228 @@
+package guard
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
+)
+
+const (
+	// maxClients bounds the connections under way; rootClients of them are kept for root, so that a
+	// proxy gone wrong cannot keep an administrator out.
+	maxClients  = 32
+	rootClients = 8
+	// idleTime is how long a client may be silent between requests, answerTime how long it
+	// may take to read an answer, workTime how long the guard may take for it.
+	idleTime   = 5 * time.Minute
+	answerTime = 5 * time.Second
+	workTime   = 20 * time.Second
+)
+
+var errDenied = errors.New("not permitted")
+
+// socketServer answers on the guard socket.
+type socketServer struct {
+	guard *Guard
+	find  func(inode uint64, cgroup string, uid uint32) (pid int, exe string, ok bool)
+	// peerUID returns the uid of the process at the other end.
+	peerUID func(*net.UnixConn) (uint32, error)
+
+	mu     sync.Mutex
+	all    int
+	others int // of them not root's
+}
+
+// serve listens until ctx is done.
+func (g *Guard) serve(ctx context.Context) error {
+	o := g.options()
+	if o.Socket == "" {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	ln := g.listener
+	g.listener = nil
+	if ln == nil {
+		var err error
+		if ln, err = listen(o.Socket, o.SocketGID); err != nil {
+			return err
+		}
+	}
+	g.conditions.set("socket", nil)
+	s := &socketServer{guard: g, find: g.attempts.who.processes(), peerUID: peerUID}
+	return s.run(ctx, ln)
+}
+
+// listen makes the socket, in place of one that a dead guard left behind. Nobody but root and
+// one group may connect.
+func listen(path string, gid int) (*net.UnixListener, error) {
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("listening on %s: another guard does", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSocket == 0 {
+		return nil, fmt.Errorf("listening on %s: there is a file that is no socket", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listening on %s: %w", path, err)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("opening the guard socket: %w", err)
+	}
+	if err := errors.Join(os.Chown(path, 0, gid), os.Chmod(path, 0o660)); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the guard socket: %w", err), ln.Close())
+	}
+	return ln, nil
+}
+
+// run accepts until ctx is done, and ends all connections then.
+func (s *socketServer) run(ctx context.Context, ln *net.UnixListener) error {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	defer ln.Close()
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	for {
+		conn, err := ln.AcceptUnix()
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("accepting on the guard socket: %w", err)
+		}
+		clients.Go(func() { s.client(ctx, conn) })
+	}
+}
+
+func (s *socketServer) client(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	uid, err := s.peerUID(conn)
+	if err != nil || !s.enter(uid) {
+		s.guard.log.Warn("client of the guard socket turned away", zap.Uint32(logfields.PeerUID, uid), zap.Error(err))
+		return
+	}
+	defer s.leave(uid)
+	err = s.guard.protect(ctx, func(ctx context.Context) error { return s.converse(ctx, conn, uid) })
+	if err != nil && ctx.Err() == nil {
+		s.guard.log.Debug("client of the guard socket gone", zap.Uint32(logfields.PeerUID, uid), zap.Error(err))
+	}
+}
+
+// enter counts a client in, if it may ask anything and there is room.
+func (s *socketServer) enter(uid uint32) bool {
+	if uid != 0 && uid != s.guard.options().Rules.ProxyUID {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all >= maxClients || uid != 0 && s.others >= maxClients-rootClients {
+		return false
+	}
+	s.all++
+	if uid != 0 {
+		s.others++
+	}
+	return true
+}
+
+func (s *socketServer) leave(uid uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if uid != 0 {
+		s.others--
+	}
+}
+
+// converse answers line by line. A line that is too long, or makes no sense, ends it.
+func (s *socketServer) converse(ctx context.Context, conn net.Conn, uid uint32) error {
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(make([]byte, 0, 512), maxRequest)
+	for {
+		conn.SetReadDeadline(time.Now().Add(idleTime))
+		if !lines.Scan() {
+			return lines.Err()
+		}
+		var q request
+		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
+			return fmt.Errorf("reading a request: %w", err)
+		}
+		a, err := s.answer(ctx, q, uid)
+		if err != nil {
+			a = response{Error: err.Error()}
+		}
+		line, err := json.Marshal(a)
+		if err != nil {
+			return fmt.Errorf("writing an answer: %w", err)
+		}
+		conn.SetWriteDeadline(time.Now().Add(answerTime))
+		if _, err := conn.Write(append(line, '\n')); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *socketServer) answer(ctx context.Context, q request, uid uint32) (response, error) {
+	ctx, cancel := context.WithTimeout(ctx, workTime)
+	defer cancel()
+	switch q.Op {
+	case opRelays:
+		return response{Relays: s.guard.relays.status()}, nil
+	case opProcess:
+		if pid, exe, ok := s.find(q.Inode, q.CGroup, q.UID); ok {
+			return response{Process: &process{PID: pid, Exe: exe}}, nil
+		}
+		return response{}, nil
+	}
+	if uid != 0 {
+		return response{}, errDenied
+	}
+	switch q.Op {
+	case opStatus:
+		status, err := s.guard.Status(ctx)
+		return response{Status: &status}, err
+	case opRelease:
+		return response{}, s.guard.Release(ctx)
+	case opReload:
+		reload := s.guard.options().OnReload
+		if reload == nil {
+			return response{}, errors.New("this guard cannot reload")
+		}
+		return response{}, reload(ctx)
+	}
+	return response{}, fmt.Errorf("unknown operation %q", q.Op)
+}
+
+// peerUID asks the kernel who connected.
+func peerUID(conn *net.UnixConn) (uint32, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return 0, fmt.Errorf("reading the peer's credentials: %w", err)
+	}
+	return cred.Uid, nil
+}

@@ -1,0 +1,40 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+// Status reads the state of the rules and of the guard. Call it after Run has
+// said that it is ready.
+func (g *Guard) Status(ctx context.Context) (Status, error) {
+	g.mu.Lock()
+	o, released := g.opts.Rules, g.released
+	g.mu.Unlock()
+	o.Relays = nil // those that the kernel has
+	g.applying.Lock()
+	kernel, err := g.firewall.Status(ctx, o)
+	g.applying.Unlock()
+	if err != nil {
+		return Status{}, fmt.Errorf("reading the guard's status: %w", err)
+	}
+	s := Status{
+		Mode:       o.Mode.String(),
+		Applied:    kernel.Applied,
+		InForce:    kernel.Applied && len(kernel.Drifts) == 0,
+		Released:   released,
+		Lock:       string(kernel.Lock),
+		Drifts:     g.drifts.Load(),
+		Attempts:   g.attempts.total.Load(),
+		LogLost:    g.attempts.lost.Load(),
+		Relays:     g.relays.status(),
+		Allowed:    kernel.Relays,
+		Conditions: g.conditions.all(),
+	}
+	for _, name := range []string{rules.CounterOut, rules.CounterForward} {
+		s.Packets += kernel.Counters[name].Packets
+	}
+	return s, nil
+}
