@@ -90,21 +90,27 @@ func loadHint(err error) string {
 	}
 }
 
-// Parse checks text as if it were the file called name. The Config is nil if
-// and only if there is an error among the problems, which are in the order of
-// the file. Secrets are read unless options say otherwise.
+// Parse checks text as if it were the file called name. The Config is nil if and
+// only if there is an error among the problems, which are in the order of the
+// file. Secrets are read unless options say otherwise.
 func Parse(name string, text []byte, options Options) (*Config, []Problem) {
-	source := newSource(name, bytes.TrimPrefix(text, []byte("\ufeff")))
-	root, complete := parseTree(source)
-	d := &decoder{source: source, options: options, config: Default(), tables: make(map[string]ref)}
-	d.fill("", root, schema(d.config))
-	d.tables[""] = ref{"", root}
-	if complete {
-		d.check()
-	}
-	sortProblems(d.problems)
+	d, _ := decode(name, text, options)
 	if HasErrors(d.problems) {
 		return nil, d.problems
 	}
 	return d.config, d.problems
+}
+
+// decode reads the keys of text and, unless a syntax error hides some of them,
+// checks them against each other. The config has the values without errors.
+func decode(name string, text []byte, options Options) (d *decoder, complete bool) {
+	source := newSource(name, bytes.TrimPrefix(text, []byte("\ufeff")))
+	root, complete := parseTree(source)
+	d = &decoder{source: source, options: options, config: Default(), tables: map[string]ref{"": {"", root}}}
+	d.fill("", root, schema(d.config))
+	if complete {
+		d.check()
+	}
+	sortProblems(d.problems)
+	return d, complete
 }

@@ -1,0 +1,31 @@
+package config
+
+import "slices"
+
+// Salvage makes the best of a file that Load refuses, for the guard: at boot it
+// must put rules up whatever somebody did to the file. Keys without errors
+// count, the others have their defaults, and relays without a usable address
+// are left out. A file that has errors and no mode that can be read is taken for
+// one of Enforce, because a slip of the pen must not open a host that was closed.
+//
+// The Config is never nil and has no secrets; it is not for the proxy, which
+// does not start with a file that is wrong. The problems are those of Load.
+func Salvage(path string) (*Config, []Problem) {
+	text, err := readConfig(path)
+	if err != nil {
+		config := Default()
+		config.Mode = Enforce
+		return config, []Problem{{path, 0, "", err.Error(), loadHint(err), Error}}
+	}
+	d, _ := decode(path, text, Options{SkipSecrets: true})
+	if HasErrors(d.problems) && !d.saysMode() {
+		d.config.Mode = Enforce
+	}
+	d.config.Relays = slices.DeleteFunc(d.config.Relays, func(r Relay) bool { return r.Host == "" })
+	return d.config, d.problems
+}
+
+// saysMode reports whether the file has a mode and nothing is wrong with that.
+func (d *decoder) saysMode() bool {
+	return d.tables[""].has("mode") && !slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Key == "mode" })
+}
