@@ -36,6 +36,8 @@ func commands() []command {
 		{"guard", "[--config FILE]", "the guard alone: the firewall half, as root", guardCommand},
 		{"serve", "[--config FILE]", "the proxy alone: the mail half, as its own user", serveCommand},
 		{"check", "[--offline] [FILE]", "everything that is wrong with a configuration", checkCommand},
+		{"firewall", "apply|show|status|remove [--dry-run] [--json]", "the rules, without the services", firewallCommand},
+		{"status", "[--json]", "what is in force and what is held", statusCommand},
 		{"log", "[--json] [--follow] [FILTER]", "audit events", logCommand},
 		{"trust", "install|remove [--config FILE]", "the local CA in the system's trust store", trustCommand},
 		{"account", "hash", "the hash of a password, for [[account]]", accountCommand},

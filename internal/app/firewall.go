@@ -1,0 +1,113 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/internal/guard"
+	"github.com/smtpwall/smtpwall/rules"
+	"github.com/smtpwall/smtpwall/rules/nft"
+)
+
+// Firewall is the rules without the services: what `smtpwall firewall` does.
+type Firewall struct {
+	config *config.Config
+	owner  Owner
+}
+
+// NewFirewall is for the rules of a configuration.
+func NewFirewall(cfg *config.Config, owner Owner) *Firewall { return &Firewall{cfg, owner} }
+
+// Text is the rules as nft prints and loads them, with the relays' addresses of
+// now. The lock table is left out: only a process that stays can have it.
+func (f *Firewall) Text(ctx context.Context) (string, error) {
+	options, err := f.resolved(ctx)
+	if err != nil {
+		return "", err
+	}
+	ruleset, err := rules.New(options)
+	if err != nil {
+		return "", err
+	}
+	return ruleset.Render(), nil
+}
+
+// Apply loads the rules. They stay until Remove; without a guard nobody puts
+// them back, follows the relays' addresses or records attempts.
+func (f *Firewall) Apply(ctx context.Context) error {
+	options, err := f.resolved(ctx)
+	if err != nil {
+		return err
+	}
+	return withConn(func(conn *nft.Conn) error { return conn.Apply(ctx, options) })
+}
+
+// Remove takes the rules away, through the guard if one runs: it would put them
+// back otherwise.
+func (f *Firewall) Remove(ctx context.Context) error {
+	client := guard.NewClient(GuardSocket(), zap.NewNop())
+	defer func() { _ = client.Close() }()
+	err := client.Release(ctx)
+	if !isAbsent(err) {
+		return err
+	}
+	return withConn(func(conn *nft.Conn) error { return conn.Remove(ctx) })
+}
+
+// Status compares the kernel with the configuration.
+func (f *Firewall) Status(ctx context.Context) (status nft.Status, err error) {
+	err = withConn(func(conn *nft.Conn) error {
+		status, err = conn.Status(ctx, RuleOptions(f.config, f.owner))
+		return err
+	})
+	return status, err
+}
+
+func withConn(do func(*nft.Conn) error) error {
+	conn, err := nft.Open(nft.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(conn), conn.Close())
+}
+
+// resolved are the rules with the relays' addresses of now.
+func (f *Firewall) resolved(ctx context.Context) (rules.Options, error) {
+	options := RuleOptions(f.config, f.owner)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, relay := range f.config.Relays {
+		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", relay.Host)
+		if err != nil {
+			return options, fmt.Errorf("resolving relay %q: %w", relay.Name, err)
+		}
+		for _, endpoint := range relay.Endpoints() {
+			for _, address := range addresses {
+				options.Relays = append(options.Relays, netip.AddrPortFrom(address.Unmap(), endpoint.Port))
+			}
+		}
+	}
+	return options, nil
+}
+
+// GuardStatus asks the guard for its state. It needs root; ErrNoGuard means
+// that none runs.
+func GuardStatus(ctx context.Context) (guard.Status, error) {
+	client := guard.NewClient(GuardSocket(), zap.NewNop())
+	defer func() { _ = client.Close() }()
+	status, err := client.Status(ctx)
+	if isAbsent(err) {
+		return status, ErrNoGuard
+	}
+	return status, err
+}
+
+// ErrNoGuard means that no guard runs on this host.
+var ErrNoGuard = errNoGuard
