@@ -25,6 +25,8 @@ type Options struct {
 	// Credential returns the path of a credential of that name; nil where there
 	// are none.
 	Credential func(name string) (path string, err error)
+	// Mode counts instead of the file's, if set; the checks are those of this mode.
+	Mode Mode
 	// MissingOK makes a file that does not exist count as an empty one.
 	MissingOK bool
 	// KnownUser and KnownGroup report whether the host has a name; rules that
@@ -108,6 +110,9 @@ func decode(name string, text []byte, options Options) (d *decoder, complete boo
 	root, complete := parseTree(source)
 	d = &decoder{source: source, options: options, config: Default(), tables: map[string]ref{"": {"", root}}}
 	d.fill("", root, schema(d.config))
+	if options.Mode != "" {
+		d.config.Mode = options.Mode
+	}
 	if complete {
 		d.check()
 	}

@@ -91,3 +91,18 @@ func TestDefaultIsFresh(t *testing.T) {
 		t.Error("Default shares memory")
 	}
 }
+
+// TestModeOption checks the file for the mode that it will be used in.
+func TestModeOption(t *testing.T) {
+	text := []byte("mode = \"observe\"\n[listen]\nsubmission = [\"127.0.0.1:587\"]\n")
+	if config, problems := Parse("f.toml", text, Options{}); config == nil || config.Mode != Observe {
+		t.Errorf("observe: %s", show(problems))
+	}
+	config, problems := Parse("f.toml", text, Options{Mode: Enforce})
+	if config != nil || len(problems) != 1 || problems[0].Line != 3 {
+		t.Errorf("enforce: %s", show(problems))
+	}
+	if config, _ := Parse("f.toml", nil, Options{Mode: Enforce}); config == nil || config.Mode != Enforce {
+		t.Error("the mode was not taken")
+	}
+}
