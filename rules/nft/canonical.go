@@ -20,7 +20,8 @@ func fingerprint(exprs [][]byte) string {
 	parts := make([]string, len(exprs))
 	for i, e := range exprs {
 		a := readAttrs(e)
-		parts[i] = a.text(unix.NFTA_EXPR_NAME) + canonical(a.text(unix.NFTA_EXPR_NAME), a[unix.NFTA_EXPR_DATA])
+		name := a.text(unix.NFTA_EXPR_NAME)
+		parts[i] = name + canonical(name, a[unix.NFTA_EXPR_DATA])
 	}
 	return strings.Join(parts, " ")
 }
@@ -36,6 +37,48 @@ func fingerprintOf(r rules.Rule) string {
 		exprs = append(exprs, b)
 	}
 	return fingerprint(exprs)
+}
+
+// catalogue recognises rules of ours in the kernel's listing. It remembers what
+// it has seen, because the same few rules are read every few seconds.
+type catalogue struct {
+	prints map[string]string     // text of a rule of ours → fingerprint
+	byRule map[string]rules.Rule // fingerprint → rule of ours
+	listed map[string]rules.Rule // expressions as the kernel lists them → rule of ours
+}
+
+// catalogueSize bounds the memory; a configuration has some sixty rules.
+const catalogueSize = 1000
+
+// learn makes the rules of a ruleset known.
+func (c *catalogue) learn(r rules.Ruleset) {
+	if c.prints == nil || len(c.prints) > catalogueSize {
+		*c = catalogue{map[string]string{}, map[string]rules.Rule{}, map[string]rules.Rule{}}
+	}
+	for _, chain := range r.Chains {
+		for _, rule := range chain.Rules {
+			text := rule.String()
+			if _, ok := c.prints[text]; !ok {
+				c.prints[text] = fingerprintOf(rule)
+				c.byRule[c.prints[text]] = rule
+			}
+		}
+	}
+}
+
+// name returns the rule that has these expressions: one of ours, or a
+// description of a foreign one.
+func (c *catalogue) name(listed []byte) rules.Rule {
+	if rule, ok := c.listed[string(listed)]; ok {
+		return rule
+	}
+	exprs := elements(listed)
+	rule, ok := c.byRule[fingerprint(exprs)]
+	if !ok {
+		return describeForeign(exprs)
+	}
+	c.listed[string(listed)] = rule
+	return rule
 }
 
 // canonical writes attributes in the order of their numbers, without those that

@@ -38,6 +38,8 @@ type Conn struct {
 	mu   sync.Mutex // guards what follows; one request at a time on the socket
 	sock *socket
 	want []rules.Ruleset // as last applied; empty before
+
+	known catalogue
 }
 
 // Open makes a Conn for the network namespace of the calling thread. It changes
@@ -295,7 +297,7 @@ func (c *Conn) dropLock(r reader, b *batch, want []rules.Ruleset) error {
 // changes the ruleset between, it starts again.
 func (c *Conn) transact(ctx context.Context, make func(reader) ([]netlink.Message, error)) error {
 	for {
-		r := reader{sock: c.sock, ctx: ctx}
+		r := reader{sock: c.sock, ctx: ctx, known: &c.known}
 		generation, err := r.generation()
 		if err != nil {
 			return err

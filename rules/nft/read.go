@@ -22,6 +22,8 @@ type reader struct {
 	sock *socket
 	ctx  context.Context // of the one call that the reader is made for
 	at   uint32          // the generation that is read
+
+	known *catalogue
 }
 
 // dump asks for all objects of a kind in a table.
@@ -217,15 +219,10 @@ func hookNames() map[uint32]string {
 	return map[uint32]string{unix.NF_INET_LOCAL_IN: "input", unix.NF_INET_LOCAL_OUT: "output", unix.NF_INET_FORWARD: "forward"}
 }
 
-// rules reads the rules of all chains. Those that like has too are given as
-// its own, whichever chain they are in.
+// rules reads the rules of all chains. Those that like has too, or that were
+// wanted before, are given as ours, whichever chain they are in.
 func (r reader) rules(f *found, like rules.Ruleset) error {
-	known := make(map[string]rules.Rule)
-	for _, c := range like.Chains {
-		for _, rule := range c.Rules {
-			known[fingerprintOf(rule)] = rule
-		}
-	}
+	r.known.learn(like)
 	answer, err := r.dump(unix.NFT_MSG_GETRULE, textAttr(unix.NFTA_RULE_TABLE, f.Table))
 	if err != nil {
 		return fmt.Errorf("listing rules: %w", err)
@@ -233,13 +230,8 @@ func (r reader) rules(f *found, like rules.Ruleset) error {
 	byChain := make(map[string][]rules.Rule)
 	for _, m := range answer {
 		a := messageAttrs(m)
-		exprs := elements(a[unix.NFTA_RULE_EXPRESSIONS])
-		rule, ok := known[fingerprint(exprs)]
-		if !ok {
-			rule = describeForeign(exprs)
-		}
 		chain := a.text(unix.NFTA_RULE_CHAIN)
-		byChain[chain] = append(byChain[chain], rule)
+		byChain[chain] = append(byChain[chain], r.known.name(a[unix.NFTA_RULE_EXPRESSIONS]))
 	}
 	for i, c := range f.Chains {
 		f.Chains[i].Rules = byChain[c.Name]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"regexp"
@@ -36,7 +37,7 @@ func fwOptions() rules.Options {
 	return rules.Options{
 		Mode:     rules.Enforce,
 		ProxyUID: fwProxy,
-		Redirect: fwListenPorts,
+		Redirect: maps.Clone(fwListenPorts),
 		Relays: []netip.AddrPort{
 			netip.AddrPortFrom(fwRelay4, fwRelayPort), netip.AddrPortFrom(fwRelay6, fwRelayPort),
 			netip.AddrPortFrom(fwRelay4, fwOddPort), netip.AddrPortFrom(fwRelay6, fwOddPort),
