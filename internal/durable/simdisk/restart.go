@@ -61,7 +61,7 @@ const (
 func (d *Disk) Restart(loss Loss, seed uint64) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := restart{loss: loss, rand: rand.New(rand.NewPCG(seed, 1)), done: map[*node]*node{}}
+	r := restart{loss: loss, rand: rand.New(rand.NewPCG(seed, 1)), done: map[*node]*node{}, kept: map[*node]bool{}}
 	fresh := New()
 	fresh.Capacity = d.Capacity
 	fresh.root = r.copy(d.root)
@@ -76,6 +76,7 @@ type restart struct {
 	loss Loss
 	rand *rand.Rand
 	done map[*node]*node // a file may have two names by now
+	kept map[*node]bool  // whether what was done to its names is kept
 }
 
 func (r *restart) copy(n *node) *node {
@@ -101,9 +102,26 @@ func (r *restart) copy(n *node) *node {
 	return fresh
 }
 
-// name chooses what a name leads to: what it was when synced, or is now.
+// name chooses what a name leads to: what it was when synced, or is now. A
+// rename is one change, even from one directory to another: file systems for
+// Linux keep both ends of it or none, unless only one end was synced.
 func (r *restart) name(now, synced *node) *node {
-	if r.loss == Kill || r.loss == Torn && r.rand.IntN(2) == 0 {
+	if r.loss == Kill || now == synced {
+		return now
+	}
+	if r.loss == Power {
+		return synced
+	}
+	moved := now
+	if moved == nil {
+		moved = synced
+	}
+	kept, known := r.kept[moved]
+	if !known {
+		kept = r.rand.IntN(2) == 0
+		r.kept[moved] = kept
+	}
+	if kept {
 		return now
 	}
 	return synced
