@@ -144,6 +144,7 @@ func TestReadFollowsAcrossRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		file(t, dir, "log") // as logrotate's "create" does
+		expect("a b")       // the reader sees it before the writer does
 		if _, err := log.file.WriteString("{\"txn\":\"c\"}\n"); err != nil {
 			t.Fatal(err) // the writer has not noticed yet
 		}

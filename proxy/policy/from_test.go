@@ -52,6 +52,7 @@ func TestFromAddresses(t *testing.T) {
 		{"From user@host Sat Nov 21 21:00:00 2026\r\nFrom: a@b\r\n", "a@b"},
 		{"From: a@b\r\n\r\nFrom: c@d\r\n", "a@b"},
 		{"\r\n From: a@b\r\n", ""},
+		{"Subject: x\r\n\r\n body\r\nFrom: a@b\r\n", ""},
 		{"From: a@b\r\n \r\nFrom: c@d\r\n", "a@b c@d"}, // a line of white space is folding, not the end
 		{"From: a@b\r\r\nFrom: c@d\r\n", "a@b c@d"},
 		{"From: a@b\nFrom: c@d\n\nFrom: e@f\n", "a@b c@d"},
