@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/smtpwall/smtpwall/internal/logfields"
 	"go.uber.org/zap"
 )
 
@@ -107,7 +108,7 @@ func (f *files) look(last glance) glance {
 
 func (f *files) use(p *pair) {
 	leaf := p.certificate.Leaf
-	f.logger.Info("loaded the certificate files", zap.String("file", f.certificateFile), zap.Strings("names", leaf.DNSNames),
+	f.logger.Info("loaded the certificate files", zap.String(logfields.Path, f.certificateFile), zap.Strings("names", leaf.DNSNames),
 		zap.Time("not_after", leaf.NotAfter), zap.String("issuer", leaf.Issuer.String()))
 	if time.Now().After(leaf.NotAfter) {
 		f.logger.Warn("the certificate in the files has expired", zap.Time("not_after", leaf.NotAfter))

@@ -10,7 +10,6 @@ import (
 
 // generation is all that handshakes read between one Reload and the next. It is immutable but for what renews in it.
 type generation struct {
-	options    Options
 	authority  *authority
 	hostNames  map[string]bool
 	managed    *managed
@@ -25,7 +24,7 @@ func openGeneration(ctx context.Context, o Options, logger *zap.Logger) (*genera
 		return nil, err
 	}
 	host := subjects{names: o.Names, addresses: o.Addresses}
-	g := &generation{options: o, authority: a, hostNames: map[string]bool{}}
+	g := &generation{authority: a, hostNames: map[string]bool{}}
 	for _, name := range host.names {
 		g.hostNames[name] = true
 	}

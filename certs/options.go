@@ -58,13 +58,14 @@ func (o Options) Validate() error {
 	if err != nil {
 		return err
 	}
-	if _, err := loadAuthority(o.authorityOptions()); err != nil && !errors.Is(err, errNoAuthority) {
-		return err
+	_, authorityErr := loadAuthority(o.authorityOptions())
+	if errors.Is(authorityErr, errNoAuthority) {
+		authorityErr = nil
 	}
 	if o.Source == SourceFiles {
 		_, err = readPair(o.CertificateFile, o.KeyFile)
 	}
-	return err
+	return errors.Join(authorityErr, err)
 }
 
 // normalised fills in the defaults and checks what needs no file.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/smtpwall/smtpwall/internal/logfields"
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
@@ -101,7 +102,7 @@ func (r *redirected) get(key string, want func() (subjects, bool)) *tls.Certific
 	if err == nil {
 		return made.(leaf).certificate
 	}
-	r.logger.Debug("issued no certificate for a redirected connection", zap.String("server_name", key), zap.Error(err))
+	r.logger.Debug("issued no certificate for a redirected connection", zap.String(logfields.TLSName, key), zap.Error(err))
 	if ok && now.Before(have.notAfter) {
 		return have.certificate
 	}

@@ -66,7 +66,10 @@ func TrustInstall(ctx context.Context, options TrustOptions) (TrustReport, error
 		return TrustReport{}, fmt.Errorf("writing into the store: %w", err)
 	}
 	// Even if nothing changed: an update that failed the last time is made up for.
-	return report, store.refresh(ctx, root, replaced)
+	if err := store.refresh(ctx, root, replaced); err != nil {
+		return TrustReport{}, err
+	}
+	return report, store.expect(root, certificate.Raw, true)
 }
 
 // TrustRemove takes every local CA of smtpwall out of the system's store. Doing it twice is no error.
@@ -79,10 +82,21 @@ func TrustRemove(ctx context.Context, options TrustOptions) (TrustReport, error)
 	if err != nil || len(found) == 0 {
 		return TrustReport{Store: store.name}, err
 	}
-	if err := removeAll(root, found); err != nil {
+	kept, err := readAll(root, found)
+	if err == nil {
+		err = removeAll(root, found)
+	}
+	if err != nil {
 		return TrustReport{}, fmt.Errorf("taking out of the store: %w", err)
 	}
-	return TrustReport{Store: store.name, Paths: found, Changed: true}, store.refresh(ctx, root, found)
+	if err = store.refresh(ctx, root, found); err == nil {
+		err = store.expectNone(root, kept)
+	}
+	if err != nil {
+		// The bundle still holds what is no longer listed. Put back, it is found the next time.
+		return TrustReport{}, errors.Join(err, writeAll(root, kept))
+	}
+	return TrustReport{Store: store.name, Paths: found, Changed: true}, nil
 }
 
 func (o TrustOptions) store() (root string, store trustStore, err error) {
@@ -109,6 +123,25 @@ func readRoot(directory string) ([]byte, *x509.Certificate, error) {
 		return nil, nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), certificate, nil
+}
+
+// readAll returns the contents of the files, by path.
+func readAll(root string, paths []string) (map[string][]byte, error) {
+	contents := map[string][]byte{}
+	var errs []error
+	for _, path := range paths {
+		content, err := os.ReadFile(filepath.Join(root, path))
+		contents[path], errs = content, append(errs, err)
+	}
+	return contents, errors.Join(errs...)
+}
+
+func writeAll(root string, contents map[string][]byte) error {
+	var errs []error
+	for path, content := range contents {
+		errs = append(errs, durable.WriteFile(durable.OS{}, filepath.Join(root, path), content, 0o644))
+	}
+	return errors.Join(errs...)
 }
 
 func removeAll(root string, paths []string) error {

@@ -3,6 +3,7 @@ package certs
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,7 @@ func trustStores() []trustStore {
 	return []trustStore{
 		{
 			name: "Red Hat", anchors: "/etc/pki/ca-trust/source/anchors", suffix: ".pem",
-			update: []string{"update-ca-trust", "extract"}, bundle: "/etc/pki/tls/certs/ca-bundle.crt",
+			update: []string{"update-ca-trust", "extract"}, bundle: "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 		},
 		{
 			name: "Arch", anchors: "/etc/ca-certificates/trust-source/anchors", suffix: ".crt",
@@ -114,6 +115,34 @@ func (s trustStore) listWithout(root string, removed []string) (string, error) {
 	}
 	_, err = file.Write(content)
 	return filepath.Join("/tmp", filepath.Base(file.Name())), errors.Join(err, file.Close())
+}
+
+// expect returns an error unless the bundle holds the certificate, or does not, as wanted: an update command that
+// ignored what it was told would leave a CA trusted that its owner believes is gone.
+func (s trustStore) expect(root string, certificate []byte, wanted bool) error {
+	rest, err := os.ReadFile(filepath.Join(root, s.bundle))
+	if err != nil {
+		return fmt.Errorf("checking the system's bundle: %w", err)
+	}
+	held := false
+	for block, rest := pem.Decode(rest); block != nil && !held; block, rest = pem.Decode(rest) {
+		held = bytes.Equal(block.Bytes, certificate)
+	}
+	if held != wanted {
+		return fmt.Errorf("%s reported no error, but whether the local CA is in %s: %v, want %v", s.update[0], s.bundle, held, wanted)
+	}
+	return nil
+}
+
+// expectNone is expect for anchors that were taken out; one that held no certificate cannot be in a bundle.
+func (s trustStore) expectNone(root string, anchors map[string][]byte) error {
+	var errs []error
+	for _, content := range anchors {
+		if certificate, err := parseCertificate(content); err == nil {
+			errs = append(errs, s.expect(root, certificate.Raw, false))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // installed lists the local CAs in the store, as paths below root.

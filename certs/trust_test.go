@@ -105,15 +105,16 @@ func trustOnOverlay(t *testing.T) {
 func trustElsewhere(t *testing.T) {
 	ctx, options := context.Background(), TrustOptions{Directory: "/tmp/elsewhere"}
 	open(t, Options{Directory: options.Directory})
-	tests := []struct{ store, anchors, suffix, called string }{
-		{"Arch", "/etc/ca-certificates/trust-source/anchors", ".crt", "\n"},
-		{"Red Hat", "/etc/pki/ca-trust/source/anchors", ".pem", "extract\n"},
+	tests := []struct{ store, anchors, bundle, suffix, called string }{
+		{"Arch", "/etc/ca-certificates/trust-source/anchors", "/etc/ssl/certs/ca-certificates.crt", ".crt", "\n"},
+		{"Red Hat", "/etc/pki/ca-trust/source/anchors", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", ".pem", "extract\n"},
 	}
 	for _, test := range tests {
-		if err := os.MkdirAll(test.anchors, 0o755); err != nil {
+		if err := errors.Join(os.MkdirAll(test.anchors, 0o755), os.MkdirAll(filepath.Dir(test.bundle), 0o755)); err != nil {
 			t.Fatal(err)
 		}
-		writeExecutable(t, "/usr/bin/update-ca-trust", "#!/bin/sh\necho \"$*\" >>/tmp/called\n")
+		writeExecutable(t, "/usr/bin/update-ca-trust", "#!/bin/sh\necho \"$*\" >>/tmp/called\n"+
+			"find "+test.anchors+" -type f -exec cat {} + >"+test.bundle+"\n")
 		report, err := TrustInstall(ctx, options)
 		anchors := anchorsIn(t, test.anchors)
 		if err != nil || report.Store != test.store || len(anchors) != 1 || !strings.HasSuffix(anchors[0], test.suffix) {
@@ -133,6 +134,20 @@ func trustElsewhere(t *testing.T) {
 	_, err := TrustInstall(ctx, options)
 	if err == nil || !strings.Contains(err.Error(), "update-ca-trust extract: exit status 3: no room") {
 		t.Errorf("a failing update command: %v", err)
+	}
+	if _, err := TrustRemove(ctx, options); err == nil || len(anchorsIn(t, tests[1].anchors)) != 1 {
+		t.Errorf("a removal that failed cannot be tried again: %v", err)
+	}
+	writeExecutable(t, "/usr/bin/update-ca-trust", "#!/bin/sh\n")
+	if _, err := TrustInstall(ctx, options); err == nil || !strings.Contains(err.Error(), "reported no error, but") {
+		t.Errorf("an update command that does nothing: %v", err)
+	}
+	if err := os.WriteFile(tests[1].bundle, mustRead(t, RootFile(options.Directory)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err = TrustRemove(ctx, options)
+	if err == nil || !strings.Contains(err.Error(), "true, want false") || len(anchorsIn(t, tests[1].anchors)) != 1 {
+		t.Errorf("a CA that is still trusted was said to be gone: %v", err)
 	}
 }
 
@@ -154,6 +169,15 @@ func writeExecutable(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 func anchorsIn(t *testing.T, directory string) []string {
