@@ -124,7 +124,7 @@ func testReboot(t *testing.T, m *machine, o *outside) {
 	if !strings.Contains(first, "table inet smtpwall\n") || !strings.Contains(first, "table inet smtpwall_lock\n") {
 		t.Errorf("the first program of the network saw:\n%s", first)
 	}
-	if strings.Contains(first, "connected") || strings.Count(first, "Connection refused") != 2 {
+	if strings.Contains(first, "connected") || strings.Count(first, "connect: Connection refused") != 2 {
 		t.Errorf("the first program of the network got:\n%s", first)
 	}
 	for _, unit := range []string{guard, "smtpwall.socket", proxy} {

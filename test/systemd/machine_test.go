@@ -198,10 +198,10 @@ func (m *machine) close() {
 	m.disk.release()
 }
 
-// eventually waits for something that another process does, in a minute at most.
+// eventually waits for something that another process does, in half a minute at most.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}
