@@ -35,8 +35,8 @@ build: ## bin/smtpwall, static
 	@command -v $(GO) >/dev/null || { echo 'make: Go is needed: https://go.dev/dl (looked in PATH and /usr/local/go/bin)' >&2; exit 1; }
 	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/smtpwall ./cmd/smtpwall
 
-run: build ## build and run on a default configuration until Ctrl-C (root)
-	@exec ./bin/smtpwall run
+run: build ## build and run in enforce mode on a default configuration until Ctrl-C (root)
+	@exec ./bin/smtpwall run --mode enforce
 
 test: root deps build vet ## everything but benchmarks; a skipped test fails (root)
 	@GO=$(GO) $(GO) run ./test/run $(TESTFLAGS) $(TESTS)

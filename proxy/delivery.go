@@ -64,6 +64,9 @@ func forClient(reply smtp.Reply) smtp.Reply {
 	if reply.Code == 421 {
 		reply.Code = 451
 	}
+	if reply.Enhanced == (smtp.EnhancedCode{}) {
+		reply.Enhanced[0] = reply.Code / 100 // RFC 2034 section 4: each reply has one
+	}
 	return reply
 }
 

@@ -34,8 +34,13 @@ func (s *session) judgeHeader(header []byte) policy.Decision {
 // denial is the reply to what policy refuses. Where a password would tell us
 // who it is, the reply asks for one (RFC 4954 section 6).
 func (s *session) denial(d policy.Decision) smtp.Reply {
-	if d.Reason == policy.ReasonUnknown && len(s.mechanisms()) > 0 {
-		return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "authentication required"))
+	if d.Reason == policy.ReasonUnknown {
+		switch {
+		case len(s.mechanisms()) > 0:
+			return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "authentication required"))
+		case s.settings.Accounts != nil && s.mayStartTLS(): // RFC 3207 section 4
+			return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "must issue STARTTLS first, and authenticate"))
+		}
 	}
 	return s.mark(smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, ruled(d)))
 }

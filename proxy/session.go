@@ -112,7 +112,17 @@ func (s *session) identify() {
 		s.peerKey = "uid:" + strconv.FormatUint(uint64(s.peer.UID), 10)
 		return
 	}
-	s.peerKey = "address:" + s.peer.Remote.Addr().String()
+	s.peerKey = "address:" + network(s.peer.Remote.Addr())
+}
+
+// network is the address, or for IPv6 the /64, all of which one host has.
+func network(address netip.Addr) string {
+	if address.Is6() && !address.Is4In6() {
+		if prefix, err := address.Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return address.String()
 }
 
 // step reads and carries out one command. Replies leave in one write when no

@@ -9,6 +9,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/app"
 	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/systemd"
 )
 
 // checkCommand says everything that is wrong with a configuration in one run.
@@ -26,7 +27,7 @@ func checkCommand(ctx context.Context, c *console, args []string) error {
 	if err := noArguments(rest); err != nil {
 		return err
 	}
-	cfg, err := c.loadConfig(*path, config.Options{OutsideService: true})
+	cfg, err := c.loadConfig(*path, config.Options{OutsideService: true, Credential: systemd.Credential})
 	if err != nil {
 		return err
 	}

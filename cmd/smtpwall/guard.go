@@ -22,10 +22,10 @@ func guardCommand(ctx context.Context, c *console, args []string) error {
 	load := func() (*config.Config, error) {
 		return c.loadConfig(*path, config.Options{MissingOK: true, SkipSecrets: true})
 	}
-	cfg, err := load()
-	if err != nil {
-		return err
-	}
+	// A file with errors must not leave the host open at boot: what can be read
+	// of it is used, until a reload with a good one.
+	cfg, problems := config.Salvage(*path)
+	c.printProblems(problems)
 	err = app.Guard(ctx, cfg, load)
 	if errors.Is(err, app.ErrNoProxyUser) {
 		return failed(err, "systemd-sysusers makes it from smtpwall's sysusers.d file; smtpwall run makes one by itself")

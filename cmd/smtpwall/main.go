@@ -41,6 +41,7 @@ func commands() []command {
 		{"log", "[--json] [--follow] [FILTER]", "audit events", logCommand},
 		{"trust", "install|remove [--config FILE]", "the local CA in the system's trust store", trustCommand},
 		{"account", "hash", "the hash of a password, for [[account]]", accountCommand},
+		{"demo", "", "the whole job in throw-away network namespaces", demoCommand},
 		{"version", "", "the version", versionCommand},
 	}
 }

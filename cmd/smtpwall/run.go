@@ -43,7 +43,8 @@ func runCommand(ctx context.Context, c *console, args []string) error {
 	return errors.Join(err, leave(cfg))
 }
 
-// loader reads the configuration, with a mode that overrides its own.
+// loader reads the configuration, with a mode that overrides its own. Secrets
+// are the proxy's, which reads them as its own user.
 func (c *console) loader(path string, mode config.Mode) (app.LoadFunc, error) {
 	switch mode {
 	case "", config.Observe, config.Enforce:
@@ -51,11 +52,7 @@ func (c *console) loader(path string, mode config.Mode) (app.LoadFunc, error) {
 		return nil, usageError(fmt.Sprintf("unknown mode %q", mode), "observe or enforce")
 	}
 	return func() (*config.Config, error) {
-		cfg, err := c.loadConfig(path, config.Options{MissingOK: true})
-		if err == nil && mode != "" {
-			cfg.Mode = mode
-		}
-		return cfg, err
+		return c.loadConfig(path, config.Options{MissingOK: true, SkipSecrets: true, Mode: mode})
 	}, nil
 }
 

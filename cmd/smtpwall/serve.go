@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/smtpwall/smtpwall/internal/app"
 	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/systemd"
 )
 
 // serveCommand is the proxy process: the mail half, as its own user.
@@ -18,13 +20,16 @@ func serveCommand(ctx context.Context, c *console, args []string) error {
 	if err := noArguments(rest); err != nil {
 		return err
 	}
-	load := func() (*config.Config, error) { return c.loadConfig(*path, config.Options{MissingOK: true}) }
+	load := func() (*config.Config, error) {
+		return c.loadConfig(*path, config.Options{MissingOK: true, Credential: systemd.Credential})
+	}
 	cfg, err := load()
 	if err != nil {
 		return err
 	}
-	if err := app.Serve(ctx, cfg, load); err != nil {
-		return failed(err, "`smtpwall check` says what is wrong with the configuration")
+	err = app.Serve(ctx, cfg, load)
+	if errors.Is(err, app.ErrConfiguration) {
+		return usageError(err.Error(), "the proxy runs as its own user, which must be able to read what the configuration names")
 	}
-	return nil
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -51,11 +50,7 @@ func LookupOwner() (Owner, error) {
 func RuleOptions(cfg *config.Config, owner Owner) rules.Options {
 	options := rules.Options{
 		Mode: rules.Observe, ProxyUID: owner.UID, SubmissionPorts: rules.RedirectSubmission,
-		Redirect: map[uint16]uint16{
-			587:  loopbackPort(cfg.Listen.Submission, 587),
-			465:  loopbackPort(cfg.Listen.Submissions, 465),
-			2525: loopbackPort(cfg.Listen.Alternate, 2525),
-		},
+		Redirect: cfg.Listen.Redirects(),
 	}
 	if cfg.Mode == config.Enforce {
 		options.Mode = rules.Enforce
@@ -64,17 +59,6 @@ func RuleOptions(cfg *config.Config, owner Owner) rules.Options {
 		options.SubmissionPorts = rules.RejectSubmission
 	}
 	return options
-}
-
-// loopbackPort is where a redirected connection arrives. Validation has seen
-// to it that both families listen there in enforce mode.
-func loopbackPort(addresses []netip.AddrPort, otherwise uint16) uint16 {
-	for _, address := range addresses {
-		if address.Addr().IsLoopback() || address.Addr().IsUnspecified() {
-			return address.Port()
-		}
-	}
-	return otherwise
 }
 
 // guardRelays are the relays whose addresses the guard keeps.

@@ -136,21 +136,24 @@ func (p *Proxy) openEvents() (*audit.Log, error) {
 	return events, nil
 }
 
+// ErrConfiguration means that only another configuration will help.
+var ErrConfiguration = errors.New("the configuration cannot be used")
+
 // settings makes what sessions decide by from a configuration. Nothing is in
 // force yet when it returns.
 func (p *Proxy) settings(cfg *config.Config) (*proxy.Settings, map[string]builtRelay, error) {
 	rules, err := newPolicy(cfg.Policy)
 	if err != nil {
-		return nil, nil, fmt.Errorf("compiling the policy: %w", err)
+		return nil, nil, fmt.Errorf("%w: policy: %w", ErrConfiguration, err)
 	}
 	accounts, err := newAccounts(cfg.Accounts)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the accounts: %w", err)
+		return nil, nil, fmt.Errorf("%w: accounts: %w", ErrConfiguration, err)
 	}
 	hostName := HostName(cfg)
 	built, err := p.relays.build(cfg, hostName)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w: %w", ErrConfiguration, err)
 	}
 	return &proxy.Settings{
 		HostName: hostName, TLS: p.certificates.TLSConfig(), Accounts: accounts,

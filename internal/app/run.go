@@ -119,6 +119,9 @@ func (c *child) supervise(ctx context.Context, guarding chan error) error {
 			}
 			c.reloadBoth(ctx, running)
 		case err := <-ended:
+			if configurationRefused(err) {
+				return errors.New("the proxy cannot use the configuration")
+			}
 			c.log.Error("the proxy ended, the rules stay and it is started again", zap.Error(err))
 			time.Sleep(restartPause)
 			if running, ended, err = c.start(); err != nil {
@@ -126,6 +129,13 @@ func (c *child) supervise(ctx context.Context, guarding chan error) error {
 			}
 		}
 	}
+}
+
+// configurationRefused says that starting the proxy again would not help: its
+// exit status was 2.
+func configurationRefused(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == 2
 }
 
 // reloadBoth reloads the guard first: a relay must be reachable before the

@@ -38,6 +38,7 @@ type Writer struct {
 	reserved int64 // of the spool's limit
 	err      error // what has gone wrong; nothing can be right any more
 	done     bool
+	replaces bool // a message of the same id, which is ours until Commit
 }
 
 // Create begins a message. It fails with ErrFull if the spool is full, or would
@@ -58,8 +59,7 @@ func (s *Spool) Create(e Entry) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{s: s, entry: e, line: line, hash: sha256.New()}
-	w.head = int64(len(encodeHead(line, 0, digest{})))
+	w := newWriter(s, e, line)
 	if err := w.admit(); err != nil {
 		return nil, err
 	}
@@ -68,6 +68,11 @@ func (s *Spool) Create(e Entry) (*Writer, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+func newWriter(s *Spool, e Entry, line []byte) *Writer {
+	head := int64(len(encodeHead(line, 0, digest{})))
+	return &Writer{s: s, entry: e, line: line, head: head, hash: sha256.New()}
 }
 
 // admit reserves the room that the message is known to need.
@@ -109,6 +114,9 @@ func (w *Writer) open() error {
 
 // checkUnused makes sure that the message will replace no other.
 func (w *Writer) checkUnused() error {
+	if w.replaces {
+		return nil
+	}
 	for _, state := range []string{holdDir, corruptDir} {
 		f, err := w.s.fs.OpenFile(w.s.path(state, w.entry.ID), os.O_RDONLY, 0)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -222,11 +230,11 @@ func (w *Writer) publish() error {
 		w.end(incomingDir)
 		return err
 	}
-	if err := w.s.sync(holdDir); err != nil {
+	err := w.s.sync(holdDir)
+	if err != nil && !w.replaces {
 		w.end(holdDir)
-		return err
 	}
-	return nil
+	return err
 }
 
 // Abort gives the message up.
