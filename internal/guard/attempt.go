@@ -15,9 +15,9 @@ const (
 	// pollInterval is how often the kernel's counters are read when the log is silent.
 	pollInterval = time.Second
 	// minPause is kept between two readings, or more if they take long: a flood to
-	// tens of thousands of destinations makes big sets, which take 10 µs an element.
+	// tens of thousands of destinations makes big sets, which take 20 µs an element and more.
 	minPause   = 20 * time.Millisecond
-	maxPause   = 5 * time.Second
+	maxPause   = 10 * time.Second
 	pauseShare = 20 // pause at least so many times as long as a reading took
 	// logDelay is how much later than the counters the log may tell of an attempt.
 	logDelay = 20 * time.Millisecond

@@ -30,7 +30,10 @@ const (
 	workTime   = 20 * time.Second
 )
 
-var errDenied = errors.New("not permitted")
+var (
+	errDenied = errors.New("not permitted")
+	errBusy   = errors.New("too many clients")
+)
 
 // socketServer answers on the guard socket.
 type socketServer struct {
@@ -114,8 +117,12 @@ func (s *socketServer) client(ctx context.Context, conn *net.UnixConn) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	uid, err := s.peerUID(conn)
-	if err != nil || !s.enter(uid) {
-		s.guard.log.Warn("client of the guard socket turned away", zap.Uint32(logfields.PeerUID, uid), zap.Error(err))
+	if err == nil {
+		err = s.enter(uid)
+	}
+	if err != nil {
+		s.guard.log.Debug("client of the guard socket turned away", zap.Uint32(logfields.PeerUID, uid), zap.Error(err))
+		reply(conn, response{Error: err.Error()})
 		return
 	}
 	defer s.leave(uid)
@@ -126,20 +133,20 @@ func (s *socketServer) client(ctx context.Context, conn *net.UnixConn) {
 }
 
 // enter counts a client in, if it may ask anything and there is room.
-func (s *socketServer) enter(uid uint32) bool {
+func (s *socketServer) enter(uid uint32) error {
 	if uid != 0 && uid != s.guard.options().Rules.ProxyUID {
-		return false
+		return errDenied
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all >= maxClients || uid != 0 && s.others >= maxClients-rootClients {
-		return false
+		return errBusy
 	}
 	s.all++
 	if uid != 0 {
 		s.others++
 	}
-	return true
+	return nil
 }
 
 func (s *socketServer) leave(uid uint32) {
@@ -168,15 +175,21 @@ func (s *socketServer) converse(ctx context.Context, conn net.Conn, uid uint32) 
 		if err != nil {
 			a = response{Error: err.Error()}
 		}
-		line, err := json.Marshal(a)
-		if err != nil {
-			return fmt.Errorf("writing an answer: %w", err)
-		}
-		conn.SetWriteDeadline(time.Now().Add(answerTime))
-		if _, err := conn.Write(append(line, '\n')); err != nil {
+		if err := reply(conn, a); err != nil {
 			return err
 		}
 	}
+}
+
+// reply writes one line, to a client that reads.
+func reply(conn net.Conn, a response) error {
+	line, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("writing an answer: %w", err)
+	}
+	conn.SetWriteDeadline(time.Now().Add(answerTime))
+	_, err = conn.Write(append(line, '\n'))
+	return err
 }
 
 func (s *socketServer) answer(ctx context.Context, q request, uid uint32) (response, error) {

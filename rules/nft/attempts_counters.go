@@ -29,7 +29,8 @@ type Count struct {
 type Counts struct {
 	Counts []Count
 	// OtherOut and OtherForward are packets without a Count: they had no
-	// socket owner, or the kernel's sets were full.
+	// socket owner, or the kernel's sets were full, or just growing (the kernel
+	// then refuses some of the new elements).
 	OtherOut, OtherForward uint64
 }
 
@@ -78,7 +79,7 @@ const maxDumps = 4
 // Read returns what was counted since the last Read. Where the table, a set or a counter
 // was replaced meanwhile, counting begins anew: what the old one counted after the last Read is lost.
 // Without a table there are no counts. It takes about 0.1 ms when nothing
-// happened, and about 10 µs for each element of a set that changed.
+// happened, and about 20 µs for each element of a set that changed.
 func (c *AttemptCounters) Read(ctx context.Context) (Counts, error) {
 	for range maxDumps {
 		before, err := readRecordTable(ctx, c.socket)

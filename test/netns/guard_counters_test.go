@@ -1,0 +1,163 @@
+package netns_test
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/lab"
+	"github.com/smtpwall/smtpwall/rules"
+	"github.com/smtpwall/smtpwall/rules/nft"
+)
+
+// openCounters reads the counters of a host, from now on.
+func openCounters(t *testing.T, host *lab.Namespace) *nft.AttemptCounters {
+	t.Helper()
+	var counters *nft.AttemptCounters
+	if err := host.Do(func() (err error) {
+		counters, err = nft.OpenAttemptCounters(t.Context())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { counters.Close() })
+	return counters
+}
+
+func readCounts(t *testing.T, c *nft.AttemptCounters) nft.Counts {
+	t.Helper()
+	begun := time.Now()
+	counts, err := c.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("read %d counts in %s", len(counts.Counts), time.Since(begun).Round(time.Microsecond))
+	return counts
+}
+
+// readTwice reads until it is sure what is in no set.
+func readTwice(t *testing.T, c *nft.AttemptCounters) (counts []nft.Count, other uint64) {
+	t.Helper()
+	for range 2 {
+		got := readCounts(t, c)
+		counts, other = append(counts, got.Counts...), other+got.OtherOut
+	}
+	return counts, other
+}
+
+// knockEach sends one opening packet to port 25 of each of so many addresses.
+func knockEach(t *testing.T, host *lab.Namespace, from, to int) {
+	t.Helper()
+	if err := host.DoAs(guardUID, guardUID, func() error {
+		for i := from; i < to; i++ {
+			addr := netip.AddrFrom4([4]byte{203, byte(i >> 16), byte(i >> 8), byte(i)})
+			if err := knock(netip.AddrPortFrom(addr, 25)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGuardCountersOfBigAndFullSets(t *testing.T) {
+	f := newFirewall(t, nft.Options{})
+	f.apply(fwOptions())
+	counters := openCounters(t, f.Host)
+	if got := readCounts(t, counters); got.Total() != 0 {
+		t.Fatalf("counted %d before anything happened", got.Total())
+	}
+
+	// A set that grows fast refuses some of the new elements; they are counted all the same.
+	knockEach(t, f.Host, 0, 30_000)
+	got, other := readTwice(t, counters)
+	if n := uint64(len(got)); n+other != 30_000 || n < 20_000 {
+		t.Errorf("counted %d destinations and %d others, want 30,000", n, other)
+	}
+	for _, c := range got[:10] {
+		if c.UID != guardUID || c.CGroup == 0 || c.Forwarded || c.Destination.Port() != 25 || c.Packets != 1 {
+			t.Errorf("got %+v", c)
+		}
+	}
+
+	const beyond = 20_000 // more than the set takes
+	knockEach(t, f.Host, 30_000, rules.RecordSize+beyond)
+	more, others := readTwice(t, counters)
+	if n := uint64(len(more)); n+others != rules.RecordSize+beyond-30_000 || others < beyond-other {
+		t.Errorf("counted %d destinations and %d others, want %d", n, others, rules.RecordSize+beyond-30_000)
+	}
+	if got := readCounts(t, counters); got.Total() != 0 {
+		t.Errorf("counted %d more", got.Total())
+	}
+}
+
+func TestGuardCountersOfAReplacedTable(t *testing.T) {
+	f := newFirewall(t, nft.Options{})
+	counters := openCounters(t, f.Host)
+	if got := readCounts(t, counters); got.Total() != 0 {
+		t.Errorf("counted %d without a table", got.Total())
+	}
+	f.apply(fwOptions())
+	knockEach(t, f.Host, 0, 50)
+	if got := readCounts(t, counters); got.Total() != 50 {
+		t.Errorf("counted %d of a new table, want 50", got.Total())
+	}
+	knockEach(t, f.Host, 0, 5)
+	f.apply(fwOptions()) // changes nothing, and so keeps the counts
+	if got := readCounts(t, counters); got.Total() != 5 || len(got.Counts) != 5 {
+		t.Errorf("counted %d, want 5", got.Total())
+	}
+	f.nft("delete", "table", "inet", rules.Table)
+	f.apply(fwOptions())
+	knockEach(t, f.Host, 0, 60) // more than before, so that no count shows that it is new
+	if got := readCounts(t, counters); got.Total() != 60 || got.OtherOut != 0 {
+		t.Errorf("counted %d (%d in no set) after a replacement, want 60", got.Total(), got.OtherOut)
+	}
+	late := openCounters(t, f.Host)
+	knockEach(t, f.Host, 0, 7)
+	if got := readCounts(t, late); got.Total() != 7 {
+		t.Errorf("one who comes later counted %d, want 7", got.Total())
+	}
+}
+
+// TestGuardOneReaderOfTheLog also shows what a second one is told.
+func TestGuardOneReaderOfTheLog(t *testing.T) {
+	f := newFirewall(t, nft.Options{})
+	f.apply(fwOptions())
+	open := func() (r *nft.AttemptReader, err error) {
+		err = f.Host.Do(func() (err error) { r, err = nft.OpenAttempts(rules.LogGroup); return err })
+		return r, err
+	}
+	first, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := open(); err == nil {
+		second.Close()
+		t.Error("a second reader took the group")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	knockEach(t, f.Host, 0, 1)
+	begun := time.Now()
+	attempts, err := first.Read(ctx)
+	if err != nil || len(attempts) != 1 {
+		t.Fatalf("read %+v, %v", attempts, err)
+	}
+	if took := time.Since(begun); took > 200*time.Millisecond {
+		t.Errorf("it took %s: the kernel kept it back", took)
+	}
+	if a := attempts[0]; !a.HasUID || a.UID != guardUID || a.Prefix != rules.PrefixOut || a.Forwarded {
+		t.Errorf("read %+v", a)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := open()
+	if err != nil {
+		t.Fatalf("the group stays taken: %v", err)
+	}
+	again.Close()
+}
