@@ -63,10 +63,10 @@ func (s *session) receiveData() bool {
 // borrowDataBuffer gives the reader a large buffer, and takes it back later
 // unless more is pipelined behind the data than the small one holds.
 func (s *session) borrowDataBuffer() (giveBack func()) {
-	large := dataBuffers.Get().(*[]byte)
-	small := s.reader.Lend(*large)
+	large := dataBuffers.Get().(*[dataBuffer]byte)
+	small := s.reader.Lend(large[:])
 	return func() {
-		if returned := s.reader.Lend(small); &returned[0] == &(*large)[0] {
+		if returned := s.reader.Lend(small); &returned[0] == &large[0] {
 			dataBuffers.Put(large)
 		}
 	}

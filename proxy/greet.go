@@ -72,7 +72,7 @@ func (s *session) startTLS(smtp.Command) {
 		return
 	}
 	// Everything that was said in clear is forgotten (RFC 3207 section 4.2).
-	s.state, s.helo, s.account = stateConnected, "", ""
+	s.state, s.helo, s.account, s.loggedIn = stateConnected, "", "", false
 }
 
 // handshake puts TLS on. When it fails the connection is closed: there is

@@ -31,7 +31,7 @@ func (s *session) authenticator() authenticator {
 // mechanisms are those to offer now: none in clear, unless configured.
 func (s *session) mechanisms() []string {
 	authenticator := s.authenticator()
-	if authenticator == nil || s.account != "" || s.tls == nil && !s.settings.AuthWithoutTLS {
+	if authenticator == nil || s.loggedIn || s.tls == nil && !s.settings.AuthWithoutTLS {
 		return nil
 	}
 	return authenticator.Mechanisms()
@@ -41,7 +41,7 @@ func checkAuth(s *session, c smtp.Command) (smtp.Reply, bool) {
 	switch {
 	case !s.extended || s.authenticator() == nil:
 		return smtp.NewReply(502, badSequence, "AUTH is not available here"), true
-	case s.account != "":
+	case s.loggedIn:
 		return sequence("already authenticated"), true // RFC 4954 section 4
 	case s.tls == nil && !s.settings.AuthWithoutTLS:
 		return smtp.NewReply(538, smtp.EnhancedCode{5, 7, 11}, "AUTH needs TLS first"), true
@@ -61,7 +61,7 @@ func (s *session) authenticate(c smtp.Command) {
 	var refusal auth.Error
 	switch {
 	case err == nil:
-		s.account = account
+		s.account, s.loggedIn = account, true
 		s.reply(235, smtp.EnhancedCode{2, 7, 0}, "authentication succeeded")
 	case errors.As(err, &refusal):
 		if s.role != Intercepted && (refusal == auth.ErrCredentials || refusal == auth.ErrMalformed) {

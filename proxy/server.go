@@ -64,6 +64,7 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	stopping  bool
 	running   sync.WaitGroup // sessions
+	rest      rest
 }
 
 // New makes a server that listens nowhere yet.
@@ -146,12 +147,14 @@ func (s *Server) start(conn net.Conn, role Role) {
 	s.sessions[session] = struct{}{}
 	s.running.Add(1)
 	s.mu.Unlock()
+	s.rest.later()
 	go func() {
 		defer s.running.Done()
 		session.run()
 		s.mu.Lock()
 		delete(s.sessions, session)
 		s.mu.Unlock()
+		s.rest.later()
 	}()
 }
 

@@ -26,6 +26,9 @@ import (
 // for reading.
 const commandBuffer = 4096
 
+// dataBuffer is what a session has for reading while it receives a message.
+const dataBuffer = 32 << 10
+
 // session is one connection, from 220 to close.
 type session struct {
 	server   *Server
@@ -50,6 +53,7 @@ type session struct {
 	helo        string
 	extended    bool   // EHLO, not HELO
 	account     string // authenticated as
+	loggedIn    bool   // AUTH succeeded, of an account or of a redirected client
 	transaction *transaction
 	events      int    // audit events written
 	trouble     string // why the session was closed, if not by QUIT
@@ -81,7 +85,9 @@ func (s *session) run() {
 		}
 	}()
 	s.identify()
-	s.reader = smtp.NewReader(s.conn, make([]byte, commandBuffer))
+	buffer := commandBuffers.Get().(*[commandBuffer]byte)
+	s.reader = smtp.NewReader(s.conn, buffer[:])
+	defer commandBuffers.Put(buffer)
 	if !s.server.admit(s.peerKey, s.settings.Limits.MaxSessionsPerPeer) {
 		s.peerKey = ""
 		s.farewell(421, smtp.EnhancedCode{4, 7, 0}, "too many connections of one sender, try again later")
@@ -259,5 +265,9 @@ type redirectedConn struct {
 	destination netip.AddrPort
 }
 
-// dataBuffers are lent to sessions for the data phase.
-var dataBuffers = sync.Pool{New: func() any { buffer := make([]byte, 64<<10); return &buffer }}
+// Buffers that sessions use in turn. Larger ones for data would not help: a TLS
+// record is 16 KiB, and is read by one system call.
+var (
+	commandBuffers = sync.Pool{New: func() any { return new([commandBuffer]byte) }}
+	dataBuffers    = sync.Pool{New: func() any { return new([dataBuffer]byte) }}
+)

@@ -45,6 +45,7 @@ type Proxy struct {
 	certificates *certs.Manager
 	spool        *spool.Spool
 	relays       relaySet
+	accounts     *auth.Store // those in force
 	server       *proxy.Server
 	releaser     *proxy.Releaser
 	listeners    []listener
@@ -87,6 +88,7 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 		return err
 	}
 	p.relays.adopt(built)
+	p.accounts = settings.Accounts
 	p.cleanups.add("relay connections", func(context.Context) error { p.relays.adopt(nil); return nil })
 	if p.listeners, err = openListeners(ctx, options.Config.Listen, options.Passed); err != nil {
 		return err
@@ -146,7 +148,7 @@ func (p *Proxy) settings(cfg *config.Config) (*proxy.Settings, map[string]builtR
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: policy: %w", ErrConfiguration, err)
 	}
-	accounts, err := newAccounts(cfg.Accounts)
+	accounts, err := newAccounts(cfg.Accounts, p.accounts)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: accounts: %w", ErrConfiguration, err)
 	}
@@ -227,6 +229,7 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 		return fmt.Errorf("reloading certificates: %w", err)
 	}
 	p.relays.adopt(built)
+	p.accounts = settings.Accounts
 	p.server.Apply(settings)
 	p.releaser.Apply(settings)
 	p.level.SetLevel(zapLevel(cfg.Log.Level))

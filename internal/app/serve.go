@@ -67,7 +67,7 @@ func Check(cfg *config.Config) error {
 	set := relaySet{book: noBook{}, log: zap.NewNop()}
 	_, relayErr := set.build(cfg, HostName(cfg))
 	_, policyErr := newPolicy(cfg.Policy)
-	_, accountErr := newAccounts(cfg.Accounts)
+	_, accountErr := newAccounts(cfg.Accounts, nil)
 	certificates, err := certificateOptions(cfg, HostName(cfg))
 	if err == nil {
 		err = certificates.Validate()

@@ -67,8 +67,9 @@ func newResult(from config.Result) policy.Result {
 	return policy.Deny
 }
 
-// newAccounts is nil where no account is configured.
-func newAccounts(from []config.Account) (*auth.Store, error) {
+// newAccounts is nil where no account is configured. Accounts that previous has
+// too keep what is remembered of them.
+func newAccounts(from []config.Account, previous *auth.Store) (*auth.Store, error) {
 	if len(from) == 0 {
 		return nil, nil
 	}
@@ -76,7 +77,7 @@ func newAccounts(from []config.Account) (*auth.Store, error) {
 	for _, account := range from {
 		accounts = append(accounts, auth.Account{Name: account.Name, Password: account.Password, SCRAM: account.SCRAM})
 	}
-	return auth.New(accounts, auth.Options{})
+	return auth.New(accounts, auth.Options{Previous: previous})
 }
 
 // maxErrors is how many commands of a session may be refused; a client that

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -24,7 +25,13 @@ type Users struct {
 	log           *zap.Logger
 	mu            sync.Mutex // held while the files are read
 	table         atomic.Pointer[userTable]
+	recheck       time.Duration // how long a look at the files is good for
+	looked        atomic.Int64  // when that was, in nanoseconds
 }
+
+// recheckUsers spares each connection two looks at files that seldom change:
+// a name may be that much out of date, an id never is.
+const recheckUsers = time.Second
 
 // userTable is one reading of both files; it never changes.
 type userTable struct {
@@ -47,7 +54,7 @@ type fileStamp struct {
 // NewUsers reads nothing yet. Empty paths mean /etc/passwd and /etc/group; a
 // nil log means none.
 func NewUsers(passwd, group string, log *zap.Logger) *Users {
-	u := &Users{passwd: "/etc/passwd", group: "/etc/group", log: log}
+	u := &Users{passwd: "/etc/passwd", group: "/etc/group", log: log, recheck: recheckUsers}
 	if passwd != "" {
 		u.passwd = passwd
 	}
@@ -72,7 +79,12 @@ func (u *Users) Lookup(uid uint32) (name string, groups []string) {
 // current is the table of the files as they are now.
 func (u *Users) current() *userTable {
 	table := u.table.Load()
+	now := time.Now().UnixNano()
+	if looked := u.looked.Load(); looked != 0 && now-looked < int64(u.recheck) {
+		return table
+	}
 	if table.fresh(u) {
+		u.looked.Store(now)
 		return table
 	}
 	u.mu.Lock()
@@ -86,6 +98,7 @@ func (u *Users) current() *userTable {
 		return table
 	}
 	u.table.Store(read)
+	u.looked.Store(now)
 	return read
 }
 

@@ -11,7 +11,7 @@ import (
 const (
 	// bodySize is how much of a message is gathered for one write, and so the
 	// size of a BDAT chunk.
-	bodySize = 64 << 10
+	bodySize = 32 << 10
 	// chunkRoom stands in front of a chunk for "BDAT n LAST\r\n".
 	chunkRoom = 32
 	// maxChunks bounds the BDAT commands whose replies were not read yet, so

@@ -19,6 +19,15 @@ type story struct {
 	removing  map[string]bool   // Remove was called
 	removed   map[string]bool   // Remove returned nil
 	damaged   map[string]bool   // the disk has changed it behind our back
+	rewriting map[string]bool   // Rewrite was called
+	rewritten map[string]bool   // Rewrite returned nil
+}
+
+func newStory() story {
+	return story{
+		sent: map[string]string{}, committed: map[string]bool{}, removing: map[string]bool{}, removed: map[string]bool{},
+		damaged: map[string]bool{}, rewriting: map[string]bool{}, rewritten: map[string]bool{},
+	}
 }
 
 // text is what message id says. It is longer than any buffer on its way.
@@ -29,7 +38,7 @@ func text(id string) string {
 // tell runs a spool through its life until something fails, as it does when the
 // disk crashes.
 func tell(disk *simdisk.Disk) (st story, err error) {
-	st = story{map[string]string{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
+	st = newStory()
 	s, err := Open("/var/spool", Options{FS: disk})
 	if err != nil {
 		return st, err
@@ -48,6 +57,9 @@ func tell(disk *simdisk.Disk) (st story, err error) {
 		return st, err
 	}
 	if err := st.damage(s, "C"); err != nil {
+		return st, err
+	}
+	if err := st.rewrite(s, "A"); err != nil {
 		return st, err
 	}
 	w, err := s.Create(Entry{ID: "Aborted"})
@@ -71,6 +83,18 @@ func (st story) remove(s *Spool, id string) error {
 	st.removing[id] = true
 	err := s.Remove(id)
 	st.removed[id] = err == nil
+	return err
+}
+
+const rewrittenReason = "the relay took it for some"
+
+func (st story) rewrite(s *Spool, id string) error {
+	st.rewriting[id] = true
+	err := s.Rewrite(id, func(e *Entry) {
+		e.Reason = rewrittenReason
+		e.Envelope.Recipients = e.Envelope.Recipients[1:]
+	})
+	st.rewritten[id] = err == nil
 	return err
 }
 
@@ -119,6 +143,9 @@ func (st story) check(t *testing.T, disk *simdisk.Disk) {
 		}
 		if _, got := get(t, s, e.ID); got != st.sent[e.ID] {
 			t.Errorf("message %s is not whole: %d bytes of %d", e.ID, len(got), len(st.sent[e.ID]))
+		}
+		if changed := e.Reason == rewrittenReason && len(e.Envelope.Recipients) == 1; changed && !st.rewriting[e.ID] || !changed && st.rewritten[e.ID] {
+			t.Errorf("message %s has the wrong entry: %+v", e.ID, e)
 		}
 		if st.removed[e.ID] {
 			t.Errorf("message %s is back", e.ID)

@@ -90,16 +90,25 @@ func (s *Spool) entry(id string) (Entry, error) {
 //
 // Custody: ours, unchanged.
 func (s *Spool) Read(id string) (*Message, error) {
-	f, err := s.open(id)
+	f, h, err := s.openVerified(id)
 	if err != nil {
 		return nil, err
+	}
+	return &Message{Entry: h.entry, ReadCloser: f}, nil
+}
+
+// openVerified opens a message's file at the beginning of the message.
+func (s *Spool) openVerified(id string) (durable.File, head, error) {
+	f, err := s.open(id)
+	if err != nil {
+		return nil, head{}, err
 	}
 	h, err := verify(f, id)
 	if err != nil {
 		f.Close()
-		return nil, s.failed(id, err)
+		return nil, head{}, s.failed(id, err)
 	}
-	return &Message{Entry: h.entry, ReadCloser: f}, nil
+	return f, h, nil
 }
 
 // verify reads the whole file and leaves it at the beginning of the message.

@@ -211,6 +211,33 @@ func TestSameID(t *testing.T) {
 	}
 }
 
+func TestRewrite(t *testing.T) {
+	s := open(t, t.TempDir(), Options{MaxBytes: 3000})
+	id := put(t, s, sampleEntry(), strings.Repeat("x", 2000))
+	before, _ := get(t, s, id)
+	// There is no room for a second message, and none is needed.
+	err := s.Rewrite(id, func(e *Entry) {
+		e.ID, e.Time, e.Reason = "Other", time.Time{}, "550 5.1.1 no such user"
+		e.Envelope.Recipients = e.Envelope.Recipients[1:]
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, got := get(t, s, id)
+	want := before
+	want.Reason, want.Envelope.Recipients = "550 5.1.1 no such user", before.Envelope.Recipients[1:]
+	if !reflect.DeepEqual(after, want) || got != strings.Repeat("x", 2000) {
+		t.Errorf("got %+v, want %+v", after, want)
+	}
+	st, err := os.Stat(s.path(holdDir, id))
+	if err != nil || st.Size() != s.Used() || len(files(t, s, holdDir)) != 1 || len(files(t, s, incomingDir)) != 0 {
+		t.Errorf("%d bytes counted, file of %d, %v", s.Used(), st.Size(), err)
+	}
+	if err := s.Rewrite("Unknown", func(*Entry) {}); !errors.Is(err, ErrUnknown) {
+		t.Errorf("no message: %v", err)
+	}
+}
+
 func TestAbort(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	w, err := s.Create(sampleEntry())

@@ -38,7 +38,8 @@ type Writer struct {
 	reserved int64 // of the spool's limit
 	err      error // what has gone wrong; nothing can be right any more
 	done     bool
-	replaces bool // a message of the same id, which is ours until Commit
+	replaces bool // a message of this id that is ours already
+	placed   bool // the file is in hold/
 }
 
 // Create begins a message. It fails with ErrFull if the spool is full, or would
@@ -202,7 +203,6 @@ func (w *Writer) Commit() (id string, err error) {
 	if err := w.publish(); err != nil {
 		return "", full(fmt.Errorf("committing message %s: %w", w.entry.ID, err))
 	}
-	w.done = true
 	w.s.release(w.reserved - w.fileSize())
 	return w.entry.ID, nil
 }
@@ -230,10 +230,12 @@ func (w *Writer) publish() error {
 		w.end(incomingDir)
 		return err
 	}
+	w.placed = true
 	err := w.s.sync(holdDir)
 	if err != nil && !w.replaces {
 		w.end(holdDir)
 	}
+	w.done = true
 	return err
 }
 
