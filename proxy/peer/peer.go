@@ -180,8 +180,8 @@ func (id *Identifier) Socket(src, dst netip.AddrPort) Peer {
 }
 
 // Unix identifies the peer of an accepted Unix connection by SO_PEERCRED: the
-// process that called connect. The cgroup is read from /proc, and is unknown
-// where that is hidden from us.
+// process that called connect. Its cgroup is the one that it is in now; before
+// Linux 6.13 that is read from /proc, and unknown where /proc is hidden from us.
 func (id *Identifier) Unix(conn *net.UnixConn) Peer {
 	p := Peer{UID: NoUID}
 	raw, err := conn.SyscallConn()
@@ -201,7 +201,12 @@ func (id *Identifier) Unix(conn *net.UnixConn) Peer {
 	}
 	p.Proven, p.UID = true, cred.uid
 	p.User, p.Groups = id.users.Lookup(p.UID)
-	p.PID, p.Exe, p.CGroup = int(cred.pid), cred.exe, cred.cgroup
+	p.PID, p.Exe = int(cred.pid), cred.exe
+	if cg, ok := id.cgroups.lookup(cred.cgroupID); ok {
+		p.CGroup, p.Unit, p.Container = cg.path, cg.unit, cg.container
+		return p
+	}
+	p.CGroup = cred.cgroup
 	p.Unit, p.Container = ParseCGroup(p.CGroup)
 	return p
 }

@@ -169,6 +169,32 @@ func TestIdentifyUnixGone(t *testing.T) {
 	}
 }
 
+// TestPIDFDCGroup compares the two ways to the cgroup of a process, on a kernel
+// that has both.
+func TestPIDFDCGroup(t *testing.T) {
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	id := pidfdCGroup(pidfd)
+	if id == 0 {
+		t.Log("this kernel does not tell by pidfd")
+		return
+	}
+	cgroups, err := OpenCGroups(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cgroups.Close()
+	if path, ok := cgroups.Path(id); path != ownCGroup(t) || !ok {
+		t.Errorf("cgroup %q, want %q", path, ownCGroup(t))
+	}
+	if got := pidfdCGroup(-1); got != 0 {
+		t.Errorf("cgroup %d of no process", got)
+	}
+}
+
 func TestReadProcessOfAnother(t *testing.T) {
 	// A pid that belongs to somebody else by now, on a kernel without pidfds
 	// of peers.

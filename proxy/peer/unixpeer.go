@@ -14,15 +14,13 @@ import (
 // not map; in the initial namespace it is the user nobody.
 const overflowUID = 65534
 
-// soPeerPIDFD is SO_PEERPIDFD, Linux 6.5.
-const soPeerPIDFD = 77
-
 // unixPeer is what can be said of the process that connected a Unix socket.
 type unixPeer struct {
-	uid    uint32
-	pid    int32
-	cgroup string
-	exe    string
+	uid      uint32
+	pid      int32
+	cgroupID uint64 // by the pidfd, Linux 6.13; 0 if unknown
+	cgroup   string // by /proc
+	exe      string
 }
 
 // unixCredentials reads the peer of the connected Unix socket fd.
@@ -35,10 +33,11 @@ func unixCredentials(fd int) (unixPeer, error) {
 	if cred.Pid <= 0 {
 		return p, nil // a process outside of our pid namespace
 	}
-	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, soPeerPIDFD)
+	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	switch {
 	case err == nil:
 		defer unix.Close(pidfd)
+		p.cgroupID = pidfdCGroup(pidfd)
 	case errors.Is(err, unix.ENOPROTOOPT):
 		pidfd = -1 // before Linux 6.5
 	default:
@@ -48,6 +47,16 @@ func unixCredentials(fd int) (unixPeer, error) {
 		p.cgroup, p.exe = "", ""
 	}
 	return p, nil
+}
+
+// pidfdCGroup is the id of the cgroup that the process is in, 0 if it has gone
+// or the kernel cannot tell. It needs no /proc, which may be hidden from us.
+func pidfdCGroup(pidfd int) uint64 {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_CGROUPID}
+	if err := unix.IoctlPidfdInfo(pidfd, &info); err != nil || info.Mask&unix.PIDFD_INFO_CGROUPID == 0 {
+		return 0
+	}
+	return info.Cgroupid
 }
 
 // readProcess reads what /proc has on the peer, and proves that the pid was not
@@ -64,12 +73,7 @@ func (p *unixPeer) readProcess(pidfd int) error {
 	}
 	p.exe = proc.exe()
 	if pidfd >= 0 {
-		// Signal 0 reaches even a zombie, whose pid is still taken; EPERM
-		// says as well that the process is there.
-		if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil && !errors.Is(err, unix.EPERM) {
-			return err
-		}
-		return nil
+		return alive(pidfd)
 	}
 	uid, err := proc.uid()
 	if err != nil {
@@ -77,6 +81,15 @@ func (p *unixPeer) readProcess(pidfd int) error {
 	}
 	if uid != p.uid {
 		return errors.New("the pid belongs to somebody else by now")
+	}
+	return nil
+}
+
+// alive is nil while the pid of a pidfd is taken. Signal 0 reaches even a
+// zombie; EPERM says as well that the process is there.
+func alive(pidfd int) error {
+	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil && !errors.Is(err, unix.EPERM) {
+		return err
 	}
 	return nil
 }
