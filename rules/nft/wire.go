@@ -103,23 +103,17 @@ func describe(m netlink.Message) string {
 	if !ok {
 		name = fmt.Sprintf("message %d", kind(m))
 	}
-	for _, a := range attributes(m)[1:] {
-		if a.Type == 2 || a.Type == unix.NFTA_CHAIN_NAME {
-			return fmt.Sprintf("%s (%s)", name, text(a.Data))
-		}
-	}
-	return name
+	return fmt.Sprintf("%s (%s)", name, messageAttrs(m).text(nameAttr(kind(m))))
 }
 
-// attributes returns the attributes of a message, by which of them comes first;
-// none if it is malformed. Index 0 is always there.
-func attributes(m netlink.Message) []netlink.Attribute {
-	if len(m.Data) < nfgenLength {
-		return make([]netlink.Attribute, 1)
+// nameAttr is the attribute that names what a message is about: for rules the
+// chain, for elements the set.
+func nameAttr(kind int) uint16 {
+	switch kind {
+	case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE:
+		return unix.NFTA_TABLE_NAME
+	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
+		return unix.NFTA_CHAIN_NAME
 	}
-	attrs, err := netlink.UnmarshalAttributes(m.Data[nfgenLength:])
-	if err != nil || len(attrs) == 0 {
-		return make([]netlink.Attribute, 1)
-	}
-	return attrs
+	return 2 // NFTA_RULE_CHAIN, NFTA_SET_NAME, NFTA_SET_ELEM_LIST_SET, NFTA_OBJ_NAME
 }

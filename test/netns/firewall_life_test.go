@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -124,7 +125,11 @@ const (
 // TestMain is the child when asked to be one.
 func TestMain(m *testing.M) {
 	if role, ok := os.LookupEnv(childRole); ok {
-		if err := firewallChild(role); err != nil {
+		act := firewallChild
+		if _, err := netip.ParseAddrPort(role); err == nil {
+			act = firewallDial
+		}
+		if err := act(role); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
