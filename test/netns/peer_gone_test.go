@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtpwall/smtpwall/internal/lab"
 	"github.com/smtpwall/smtpwall/proxy/peer"
 )
 
@@ -161,5 +162,25 @@ func (p *peerLab) checkClaim(t *testing.T, conn *net.TCPConn, got peer.Peer, see
 	claim, err := strconv.ParseUint(strings.TrimSpace(strings.TrimPrefix(line, "uid ")), 10, 32)
 	if err != nil || uint32(claim) != got.UID {
 		t.Errorf("%q was taken for %+v", line, got)
+	}
+}
+
+// TestPeerExited: the whole process is gone before its connection is accepted,
+// as with a script that does not wait for an answer.
+func TestPeerExited(t *testing.T) {
+	p := newPeerLab(t, peerRules)
+	ln := p.listen(t, "tcp4", "127.0.0.1:10587")
+	for round := range 30 {
+		uid := uint32(3000 + round)
+		script := fmt.Sprintf("exec 3<>/dev/tcp/%s/587; echo 'uid %d' >&3", peerFar4, uid)
+		cmd := lab.AsUser(p.Host.Command(t.Context(), "bash", "-c", script), uid, uid)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		server := accept(t, ln)
+		if got := p.id.TCP(server); got.UID != uid && got.UID != peer.NoUID || got.Proven != (got.UID != peer.NoUID) {
+			t.Errorf("uid %d was taken for %+v", uid, got)
+		}
+		server.Close()
 	}
 }
