@@ -168,8 +168,9 @@ func (id *Identifier) socketOwner(fd int, p *Peer) (owner, error) {
 }
 
 // Socket identifies the owner of the local TCP socket that is bound to src and
-// connected to dst, as that socket sees the two. It has neither Remote, Local
-// nor OriginalDst.
+// connected to dst, as that socket sees the two: whoever has the tuple now, which
+// need not be who had it when the caller learned of it. It has neither Remote,
+// Local nor OriginalDst.
 func (id *Identifier) Socket(src, dst netip.AddrPort) Peer {
 	p := Peer{UID: NoUID}
 	found, err := id.diag.query(unmap(src), unmap(dst))
