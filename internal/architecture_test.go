@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"proxy/audit":              {},
 	"rules":                    {},
 	"rules/nft":                {"rules"},
-	"certs":                    {},
+	"certs":                    {"internal/durable"},
 	"systemd":                  {},
 }
 
