@@ -153,6 +153,10 @@ decision = "deny"
 func testBadReload(t *testing.T, m *machine, o *outside) {
 	before, cursor := m.pids(t), m.cursor(t)
 	m.write(t, configFile, 0o640, []byte(strings.Replace(enforce, "[host]", "[hots]", 1)))
+	defer func() {
+		m.write(t, configFile, 0o640, []byte(enforce))
+		m.run(t, "systemctl", "reload", proxy)
+	}()
 	if out, err := m.try("systemctl", "reload", proxy); err == nil {
 		t.Errorf("the reload of a bad file succeeded: %s", out)
 	}
@@ -169,8 +173,6 @@ func testBadReload(t *testing.T, m *machine, o *outside) {
 	if after := m.pids(t); after != before {
 		t.Errorf("a bad file changed the processes from %s to %s", before, after)
 	}
-	m.write(t, configFile, 0o640, []byte(enforce))
-	m.run(t, "systemctl", "reload", proxy)
 }
 
 // pids names the main processes of both services.

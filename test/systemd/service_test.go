@@ -88,7 +88,7 @@ func newOutside(t *testing.T, m *machine) *outside {
 	m.write(t, "/etc/hosts", 0o644, fmt.Appendf(nil, "127.0.0.1 localhost machine.example.net machine\n::1 localhost\n%s relay.test\n%s relay.test\n", remote4, remote6))
 	m.write(t, "/etc/smtpwall/relay-ca.pem", 0o644, relay.CA())
 	m.write(t, "/etc/smtpwall/credentials/relay-main", 0o600, []byte(password+"\n"))
-	m.write(t, "/tmp/message", 0o644, []byte("From: <site@example.net>\r\nTo: <you@example.com>\r\nSubject: test\r\n\r\nHello\r\n"))
+	m.write(t, "/srv/message", 0o644, []byte("From: <site@example.net>\r\nTo: <you@example.com>\r\nSubject: test\r\n\r\nHello\r\n"))
 	m.write(t, configFile, 0o640, []byte(enforce))
 	m.run(t, "chgrp", "smtpwall", configFile)
 	return o
@@ -130,7 +130,7 @@ func (o *outside) delivered(t *testing.T, m *machine) testkit.RelayMessage {
 
 // submission is a program that sends one message by the alternate port.
 var submission = []string{"curl", "--silent", "--show-error", "--verbose", "--max-time", "30", "smtp://127.0.0.1:2525",
-	"--mail-from", "site@example.net", "--mail-rcpt", "you@example.com", "--upload-file", "/tmp/message"}
+	"--mail-from", "site@example.net", "--mail-rcpt", "you@example.com", "--upload-file", "/srv/message"}
 
 func submit(m *machine) (string, error) {
 	return m.try(append([]string{"systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--uid=nobody"}, submission...)...)
