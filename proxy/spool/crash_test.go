@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -173,10 +174,14 @@ func (st story) checkTidy(t *testing.T, s *Spool) {
 	t.Helper()
 	var held int64
 	for _, state := range []string{incomingDir, holdDir, corruptDir} {
-		err := s.eachFile(state, func(name string, size int64) error {
-			held += size
-			if state == incomingDir || state == corruptDir && !st.damaged[name] {
-				t.Errorf("%s has %s", state, name)
+		err := s.eachFile(state, func(e fs.DirEntry) error {
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			held += info.Size()
+			if state == incomingDir || state == corruptDir && !st.damaged[e.Name()] {
+				t.Errorf("%s has %s", state, e.Name())
 			}
 			return nil
 		})

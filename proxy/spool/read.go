@@ -31,8 +31,8 @@ type Message struct {
 func (s *Spool) All() iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		stopped := errors.New("stopped")
-		err := s.eachFile(holdDir, func(id string, _ int64) error {
-			e, err := s.entry(id)
+		err := s.eachFile(holdDir, func(file fs.DirEntry) error {
+			e, err := s.entry(file.Name())
 			if errors.Is(err, ErrUnknown) {
 				return nil
 			}

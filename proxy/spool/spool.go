@@ -106,19 +106,15 @@ func (s *Spool) Close() error { return s.lock.Close() }
 // recover brings the spool to a known state after whatever ended the last
 // process.
 func (s *Spool) recover() error {
-	err := s.eachFile(incomingDir, func(name string, _ int64) error {
-		s.log.Info("unfinished message removed", zap.String(logfields.Txn, name))
-		return s.fs.Remove(s.path(incomingDir, name))
+	err := s.eachFile(incomingDir, func(e fs.DirEntry) error {
+		s.log.Info("unfinished message removed", zap.String(logfields.Txn, e.Name()))
+		return s.fs.Remove(s.path(incomingDir, e.Name()))
 	})
 	if err != nil {
 		return err
 	}
 	for _, state := range []string{holdDir, corruptDir} {
-		err := s.eachFile(state, func(_ string, size int64) error {
-			s.used += size
-			return nil
-		})
-		if err != nil {
+		if err := s.eachFile(state, s.count); err != nil {
 			return err
 		}
 	}
@@ -127,9 +123,19 @@ func (s *Spool) recover() error {
 	return errors.Join(s.sync(holdDir), s.sync(corruptDir))
 }
 
+// count adds a file to the bytes used.
+func (s *Spool) count(e fs.DirEntry) error {
+	st, err := e.Info()
+	if err != nil {
+		return err
+	}
+	s.used += st.Size()
+	return nil
+}
+
 // eachFile calls fn for every message file in a state's directory; fn may remove
 // the file.
-func (s *Spool) eachFile(state string, fn func(name string, size int64) error) error {
+func (s *Spool) eachFile(state string, fn func(fs.DirEntry) error) error {
 	d, err := s.fs.OpenFile(s.path(state), os.O_RDONLY, 0)
 	if err != nil {
 		return err
@@ -138,7 +144,11 @@ func (s *Spool) eachFile(state string, fn func(name string, size int64) error) e
 	for {
 		entries, err := d.ReadDir(512)
 		for _, e := range entries {
-			if err := s.visit(e, fn); err != nil {
+			if !validID(e.Name()) || !e.Type().IsRegular() {
+				s.log.Warn("not a message, left alone", zap.String(logfields.Path, s.path(state, e.Name())))
+				continue
+			}
+			if err := fn(e); err != nil {
 				return err
 			}
 		}
@@ -149,22 +159,6 @@ func (s *Spool) eachFile(state string, fn func(name string, size int64) error) e
 			return err
 		}
 	}
-}
-
-// visit passes over what is not a message's file, and what has gone meanwhile.
-func (s *Spool) visit(e fs.DirEntry, fn func(name string, size int64) error) error {
-	if !validID(e.Name()) || !e.Type().IsRegular() {
-		s.log.Warn("not a message, left alone", zap.String(logfields.Path, e.Name()))
-		return nil
-	}
-	st, err := e.Info()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return fn(e.Name(), st.Size())
 }
 
 // Used is how many bytes the spool's files take, those being written included.
