@@ -115,14 +115,17 @@ func (c *console) runAs(uid uint32) (app.Owner, func(*config.Config) error, erro
 	return owner, func(cfg *config.Config) error { return c.leave(cfg, remove) }, nil
 }
 
-// leave takes the user away that was made for this run, unless it owns mail.
+// leave takes the user away that was made for this run, with what it owns,
+// unless that is mail.
 func (c *console) leave(cfg *config.Config, remove func() error) error {
-	if held := app.HeldFiles(cfg); held > 0 {
-		fmt.Fprintf(c.err, "the user %s stays: it owns %d held messages in %s\n", app.ProxyUser, held, cfg.Delivery.Spool)
+	err := app.LeaveHost(cfg)
+	if errors.Is(err, app.ErrHasMail) {
+		fmt.Fprintf(c.err, "the user %s and its directories stay: %v, in %s\n", app.ProxyUser, err, cfg.Delivery.Spool)
 		return nil
 	}
-	if err := remove(); err != nil {
+	if err := errors.Join(err, remove()); err != nil {
 		return failed(fmt.Errorf("removing the user %s: %w", app.ProxyUser, err), "userdel "+app.ProxyUser)
 	}
+	fmt.Fprintf(c.err, "the rules, the user %s and the local CA are gone; the audit log stays in %s\n", app.ProxyUser, cfg.Audit.Directory)
 	return nil
 }

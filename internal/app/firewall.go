@@ -61,10 +61,18 @@ func (f *Firewall) Remove(ctx context.Context) error {
 	return withConn(func(conn *nft.Conn) error { return conn.Remove(ctx) })
 }
 
-// Status compares the kernel with the configuration.
+// Status compares the kernel with the configuration, or with the mode that a
+// running guard was told to be in.
 func (f *Firewall) Status(ctx context.Context) (status nft.Status, err error) {
+	options := RuleOptions(f.config, f.owner)
+	if guarding, err := GuardStatus(ctx); err == nil {
+		options.Mode = rules.Observe
+		if guarding.Mode == rules.Enforce.String() {
+			options.Mode = rules.Enforce
+		}
+	}
 	err = withConn(func(conn *nft.Conn) error {
-		status, err = conn.Status(ctx, RuleOptions(f.config, f.owner))
+		status, err = conn.Status(ctx, options)
 		return err
 	})
 	return status, err

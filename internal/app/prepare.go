@@ -81,10 +81,30 @@ func CreateProxyUser() (owner Owner, remove func() error, err error) {
 }
 
 // HeldFiles counts the messages in the spool without taking it.
-func HeldFiles(cfg *config.Config) int {
-	entries, err := os.ReadDir(filepath.Join(cfg.Delivery.Spool, "hold"))
+func HeldFiles(cfg *config.Config) int { return countFiles(filepath.Join(cfg.Delivery.Spool, "hold")) }
+
+func countFiles(directory string) int {
+	entries, err := os.ReadDir(directory)
 	if err != nil {
 		return 0
 	}
 	return len(entries)
+}
+
+// ErrHasMail means that the proxy's user owns messages and must stay.
+var ErrHasMail = errors.New("there are messages in the spool")
+
+// LeaveHost undoes prepareHost for a user that goes away: nothing may be left
+// that the next user of its uid would own. The audit log stays, as root's.
+func LeaveHost(cfg *config.Config) error {
+	for _, state := range []string{"hold", "corrupt"} {
+		if countFiles(filepath.Join(cfg.Delivery.Spool, state)) > 0 {
+			return ErrHasMail
+		}
+	}
+	log := filepath.Join(cfg.Audit.Directory, TransactionLog)
+	return errors.Join(
+		os.RemoveAll(cfg.Delivery.Spool), os.RemoveAll(CertificateDirectory(cfg)),
+		giveTo(log, 0o640, 0, 0), giveTo(filepath.Dir(log), 0o750, 0, 0),
+		giveTo(filepath.Join(cfg.Audit.Directory, AttemptLog), 0o640, 0, 0))
 }
