@@ -132,24 +132,24 @@ func (r *Releaser) release(ctx context.Context, settings *Settings, entry spool.
 	return nil
 }
 
-// settle removes what was delivered. When only some recipients were served the
-// rest gets a place of its own first: a crash in between repeats a delivery,
-// which is better than losing one.
+// settle removes what was delivered, and the recipients that were served from
+// what was delivered in part. A crash before it repeats a delivery, which is
+// better than losing one.
 func (r *Releaser) settle(a *releaseAttempt) {
-	if len(a.kept) == len(a.entry.Envelope.Recipients) {
+	var err error
+	switch len(a.kept) {
+	case 0:
+		err = r.spool.Remove(a.entry.ID)
+	case len(a.entry.Envelope.Recipients):
 		r.keep(a.entry.ID, a.permanent)
-		return
+	default:
+		err = r.spool.Rewrite(a.entry.ID, func(entry *spool.Entry) {
+			entry.Reason, entry.Envelope.Recipients = a.reply.String(), a.kept
+		})
+		r.keep(a.entry.ID, a.permanent)
 	}
-	if len(a.kept) > 0 {
-		id, err := r.keepRest(a)
-		if err != nil {
-			r.log.Error("held message could not be split", zap.String(logfields.Txn, a.entry.ID), zap.Error(err))
-			return
-		}
-		r.keep(id, a.permanent)
-	}
-	if err := r.spool.Remove(a.entry.ID); err != nil {
-		r.log.Error("delivered message could not be removed from the spool, it may be sent again",
+	if err != nil {
+		r.log.Error("delivered message could not be taken from the spool, it may be sent again",
 			zap.String(logfields.Txn, a.entry.ID), zap.Error(err))
 	}
 }
@@ -163,27 +163,6 @@ func (r *Releaser) keep(id string, permanent bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refused[id] = true
-}
-
-// keepRest copies the message for the recipients that were not served.
-func (r *Releaser) keepRest(a *releaseAttempt) (string, error) {
-	entry := a.entry
-	entry.ID, entry.Reason = "", a.reply.String()
-	entry.Envelope.Recipients = a.kept
-	message, err := r.spool.Read(a.entry.ID)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = message.Close() }()
-	writer, err := r.spool.Create(entry)
-	if err != nil {
-		return "", err
-	}
-	defer writer.Abort()
-	if _, err := io.Copy(writer, message); err != nil {
-		return "", err
-	}
-	return writer.Commit()
 }
 
 func (r *Releaser) writeEvent(a *releaseAttempt) {
