@@ -7,11 +7,13 @@ import (
 	"github.com/smtpwall/smtpwall/rules/nft"
 )
 
-// window is how long attempts of one kind are gathered into one event after the first.
+// window is how long attempts of one kind are gathered into one event after the
+// first.
 const window = 10 * time.Second
 
-// Bounds of what is kept apart at a time. Beyond them attempts are still counted, but together: those of one
-// subject to many destinations, and those of too many subjects.
+// Bounds of what is kept apart at a time. Beyond them attempts are still
+// counted, but together: those of one subject to many destinations, and those
+// of too many subjects.
 const (
 	maxSubjects     = 2048
 	maxDestinations = 64   // of one subject
@@ -40,9 +42,9 @@ type report struct {
 	first bool // nothing like it was reported in the last window
 }
 
-// aggregator turns counts into reports: the first of a kind at once, what follows gathered by
-// window. The sum of the reports is the sum of the counts. It is not for concurrent use, and
-// time is passed in.
+// aggregator turns counts into reports: the first of a kind at once, what
+// follows gathered by window. The sum of the reports is the sum of the counts.
+// It is not for concurrent use, and time is passed in.
 type aggregator struct {
 	open map[kindOfAttempt]*gathering
 	// destinations of each subject in open.
@@ -60,7 +62,8 @@ func newAggregator() *aggregator {
 	return &aggregator{open: map[kindOfAttempt]*gathering{}, destinations: map[subject]int{}}
 }
 
-// add takes what the kernel counted since the last time. It returns the reports that are due.
+// add takes what the kernel counted since the last time. It returns the reports
+// that are due.
 func (a *aggregator) add(now time.Time, counts nft.Counts) []report {
 	reports := a.flush(now)
 	var fresh []kindOfAttempt
@@ -99,8 +102,8 @@ func kindOf(c nft.Count) kindOfAttempt {
 	return kindOfAttempt{subject: s, destination: c.Destination}
 }
 
-// place returns the kind under which attempts are gathered: their own, that of all other destinations
-// of the subject, or that of all other subjects.
+// place returns the kind under which attempts are gathered: their own, that of
+// all other destinations of the subject, or that of all other subjects.
 func (a *aggregator) place(k kindOfAttempt) kindOfAttempt {
 	if a.open[k] != nil || !k.known {
 		return k
@@ -121,8 +124,9 @@ func (g *gathering) report(k kindOfAttempt, now time.Time, first bool) report {
 	return r
 }
 
-// flush ends the windows that are over: one with attempts is reported and begins anew, one without is
-// forgotten, so that the next attempt of its kind is a first one.
+// flush ends the windows that are over: one with attempts is reported and
+// begins anew, one without is forgotten, so that the next attempt of its kind
+// is a first one.
 func (a *aggregator) flush(now time.Time) []report {
 	if now.Before(a.due) {
 		return nil

@@ -12,10 +12,12 @@ import (
 )
 
 const (
-	// pollInterval is how often the kernel's counters are read when the log is silent.
+	// pollInterval is how often the kernel's counters are read when the log is
+	// silent.
 	pollInterval = time.Second
-	// minPause is kept between two readings, or more if they take long: a flood to
-	// tens of thousands of destinations makes big sets, which take 20 µs an element and more.
+	// minPause is kept between two readings, or more if they take long: a flood
+	// to tens of thousands of destinations makes big sets, which take 20 µs an
+	// element and more.
 	minPause   = 20 * time.Millisecond
 	maxPause   = 10 * time.Second
 	pauseShare = 20 // pause at least so many times as long as a reading took
@@ -23,14 +25,16 @@ const (
 	logDelay = 20 * time.Millisecond
 )
 
-// collector makes events of attempts. The kernel's counters say how many there were, by
-// whom and to where; the log says only that it is time to read them, and adds details.
+// collector makes events of attempts. The kernel's counters say how many there
+// were, by whom and to where; the log says only that it is time to read them,
+// and adds details.
 type collector struct {
 	guard *Guard
 	who   *attributor
 	wake  chan struct{}
 	seen  recentAttempts
 
+	log   attemptLog    // until readLog takes it
 	total atomic.Uint64 // attempts told since the start
 	lost  atomic.Uint64 // packets that the log had no room for
 
@@ -56,6 +60,23 @@ func (c *collector) open(ctx context.Context) {
 	if err := c.openCounts(ctx); err != nil {
 		c.guard.log.Warn("attempts are not counted yet", zap.Error(err))
 	}
+	sockets, err := c.guard.kernel.sockets(c.who.processes())
+	if err != nil {
+		c.guard.log.Warn("processes will be guessed only", zap.Error(err))
+		return
+	}
+	c.who.sockets = sockets
+}
+
+// openLog opens the log before somebody waits for what it says. If that fails,
+// readLog tries again.
+func (c *collector) openLog() {
+	log, err := c.guard.kernel.log()
+	if err != nil {
+		c.guard.log.Warn("attempts have no details yet", zap.Error(err))
+		return
+	}
+	c.log = log
 }
 
 func (c *collector) openCounts(ctx context.Context) error {
@@ -70,7 +91,8 @@ func (c *collector) openCounts(ctx context.Context) error {
 	return nil
 }
 
-// run reads the counters until ctx is done: at once when the log has something, else each second.
+// run reads the counters until ctx is done: at once when the log has something,
+// else each second.
 func (c *collector) run(ctx context.Context) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -128,6 +150,9 @@ func (c *collector) close(ctx context.Context) {
 		c.counts.Close()
 		c.counts = nil
 	}
+	if c.log != nil {
+		c.log.Close() // ended before readLog began
+	}
 	c.who.close()
 }
 
@@ -146,8 +171,8 @@ func (c *collector) tell(ctx context.Context, reports []report) {
 	}
 }
 
-// findDetails fills in what the log said of first attempts, and returns false if it has not said
-// anything of some of them.
+// findDetails fills in what the log said of first attempts, and returns false
+// if it has not said anything of some of them.
 func (c *collector) findDetails(reports []report, details []nft.Attempt) bool {
 	complete := true
 	for i, r := range reports {
@@ -161,9 +186,13 @@ func (c *collector) findDetails(reports []report, details []nft.Attempt) bool {
 
 // readLog reads details of attempts, and wakes run.
 func (c *collector) readLog(ctx context.Context) error {
-	log, err := c.guard.kernel.log()
-	if err != nil {
-		return err
+	log := c.log
+	c.log = nil
+	if log == nil {
+		var err error
+		if log, err = c.guard.kernel.log(); err != nil {
+			return err
+		}
 	}
 	defer log.Close()
 	c.guard.conditions.set("log", nil)

@@ -11,12 +11,14 @@ import (
 const (
 	// maxRecent bounds the logged attempts that wait for their count.
 	maxRecent = 1024
-	// recentAge is when a logged attempt is too old to be that of a count just read.
+	// recentAge is when a logged attempt is too old to be that of a count just
+	// read.
 	recentAge = 5 * time.Second
 )
 
-// recentAttempts keeps what the log said until the counters tell of the same. The log knows no
-// cgroup, so two owners of the same uid with the same destination look alike to it.
+// recentAttempts keeps what the log said until the counters tell of the same.
+// The log knows no cgroup, so two owners of the same uid with the same
+// destination look alike to it.
 type recentAttempts struct {
 	mu    sync.Mutex
 	known map[recentKey]nft.Attempt
@@ -45,7 +47,8 @@ func (r *recentAttempts) note(a nft.Attempt) {
 	r.known[k] = a
 }
 
-// take returns the last logged attempt of a kind, zero if there is none, and forgets it.
+// take returns the last logged attempt of a kind, zero if there is none, and
+// forgets it.
 func (r *recentAttempts) take(kind kindOfAttempt) nft.Attempt {
 	k := recentKey{forwarded: kind.forwarded, uid: kind.uid, source: kind.source, destination: kind.destination}
 	r.mu.Lock()

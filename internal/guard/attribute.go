@@ -18,8 +18,10 @@ const (
 	ownerAge = 5 * time.Second
 	// maxOwners bounds the subjects that are remembered.
 	maxOwners = 2 * maxSubjects
-	// searchShare keeps searches through /proc below one part in so many of the time.
+	// searchShare keeps searches through /proc below one part in so many of the
+	// time, and searchBurst is what they may take at once.
 	searchShare = 10
+	searchBurst = 100 * time.Millisecond
 )
 
 // The values of an event's rule: the configuration keys that decide, and the one
@@ -39,12 +41,14 @@ type owner struct {
 
 // attributor finds out who makes attempts. It is not for concurrent use.
 type attributor struct {
-	users      *peer.Users
-	cgroups    *peer.CGroups
-	procs      procs
-	netns      *netnsFinder
-	owners     map[subject]owner
-	nextSearch time.Time
+	users    *peer.Users
+	cgroups  *peer.CGroups
+	procs    procs
+	netns    *netnsFinder
+	sockets  socketOwners // nil if there is none
+	owners   map[subject]owner
+	searched time.Time     // when spent was true
+	spent    time.Duration // of searchBurst
 }
 
 func newAttributor(log *zap.Logger) *attributor {
@@ -62,12 +66,16 @@ func newAttributor(log *zap.Logger) *attributor {
 	}
 }
 
-// processes returns the search for the holder of an open socket.
-func (a *attributor) processes() func(inode uint64, cgroup string, uid uint32) (pid int, exe string, ok bool) {
-	return peer.NewProcesses(a.cgroups, 0).Find
-}
+// processes is the search for the holder of an open socket.
+func (a *attributor) processes() peer.ProcessFinder { return peer.NewProcesses(a.cgroups, searchTime) }
 
-func (a *attributor) close() { a.cgroups.Close() } // read-only: nothing to lose
+// close frees what is only read: nothing to lose.
+func (a *attributor) close() {
+	a.cgroups.Close()
+	if a.sockets != nil {
+		a.sockets.Close()
+	}
+}
 
 // event makes the event of a report. detail is what the log knew, or zero.
 func (a *attributor) event(r report, detail nft.Attempt, o Options) *audit.Event {
@@ -89,7 +97,7 @@ func (a *attributor) event(r report, detail nft.Attempt, o Options) *audit.Event
 	}
 	found := a.ownerOf(r.subject)
 	if r.first && !r.forwarded {
-		a.look(r.subject, &found)
+		a.look(r.subject, &found, detail)
 	}
 	e.PeerUser, e.PeerUnit, e.PeerContainer = found.user, found.unit, found.container
 	e.PeerPID, e.PeerExe = found.seen.pid, found.seen.exe
@@ -99,8 +107,9 @@ func (a *attributor) event(r report, detail nft.Attempt, o Options) *audit.Event
 	return e
 }
 
-// ownerOf looks a subject up, but not more often than makes sense. What was once known of it stays: its
-// cgroup may be gone by the time that its last attempts are told.
+// ownerOf looks a subject up, but not more often than makes sense. What was
+// once known of it stays: its cgroup may be gone by the time that its last
+// attempts are told.
 func (a *attributor) ownerOf(s subject) owner {
 	now := time.Now()
 	was, known := a.owners[s]
@@ -132,19 +141,36 @@ func (a *attributor) lookup(s subject) owner {
 	return found
 }
 
-// look searches for the process of a first attempt. What follows within the window is put down to the same.
-func (a *attributor) look(s subject, found *owner) {
+// look searches for the process of a first attempt. What follows within the
+// window is put down to the same.
+func (a *attributor) look(s subject, found *owner, detail nft.Attempt) {
 	found.seen = seen{}
-	if begun := time.Now(); !begun.Before(a.nextSearch) {
-		path, _ := a.cgroups.Path(s.cgroup)
-		found.seen, _ = a.procs.find(s.uid, path)
-		a.nextSearch = time.Now().Add(searchShare * time.Since(begun))
+	begun := time.Now()
+	a.spent = max(0, a.spent-begun.Sub(a.searched)/searchShare)
+	if a.spent < searchBurst {
+		found.seen = a.search(s, detail)
 	}
+	a.searched = time.Now()
+	a.spent += a.searched.Sub(begun)
 	a.owners[s] = *found
 }
 
-// container finds who has a source address behind this host. Which of a container's processes it was,
-// its own kernel alone would know.
+// search asks for the socket first, which in observe mode is still open, and
+// connected by now.
+func (a *attributor) search(s subject, detail nft.Attempt) seen {
+	if a.sockets != nil && detail.Source.IsValid() {
+		p := a.sockets.Socket(detail.Source, detail.Destination)
+		if p.Proven && p.UID == s.uid && p.PID != 0 {
+			return seen{pid: p.PID, exe: p.Exe}
+		}
+	}
+	path, _ := a.cgroups.Path(s.cgroup)
+	found, _ := a.procs.find(s.uid, path)
+	return found
+}
+
+// container finds who has a source address behind this host. Which of a
+// container's processes it was, its own kernel alone would know.
 func (a *attributor) container(source netip.Addr) owner {
 	var found owner
 	if pid, ok := a.netns.find(source); ok {
@@ -165,8 +191,8 @@ func ruleOf(destination netip.AddrPort) string {
 	return ruleRelay
 }
 
-// outcomeOf says what the rules did. Redirected connections are none of the attempts that enforce mode
-// counts; observe mode counts what would become one.
+// outcomeOf says what the rules did. Redirected connections are none of the
+// attempts that enforce mode counts; observe mode counts what would become one.
 func outcomeOf(r report, o rules.Options) string {
 	if o.Mode == rules.Enforce {
 		return audit.OutcomeBlocked
@@ -195,7 +221,8 @@ func reasonOf(r report, detail nft.Attempt) string {
 	return ""
 }
 
-// eventFields are the fields of an attempt's log line, under the keys that the event has.
+// eventFields are the fields of an attempt's log line, under the keys that the
+// event has.
 func eventFields(e *audit.Event) []zap.Field {
 	fields := []zap.Field{
 		zap.String(logfields.Outcome, e.Outcome),

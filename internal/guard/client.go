@@ -21,8 +21,9 @@ const (
 	maxAnswer = 4 << 20
 )
 
-// Client asks a guard. It keeps one connection, opened when it is needed and again
-// when the guard was restarted. It may be used by many goroutines; their questions queue.
+// Client asks a guard. It keeps one connection, opened when it is needed and
+// again when the guard was restarted. It may be used by many goroutines; their
+// questions queue.
 type Client struct {
 	path string
 	log  *zap.Logger
@@ -41,16 +42,17 @@ func NewClient(path string, log *zap.Logger) *Client {
 	return &Client{path: path, log: log}
 }
 
-// Relays returns the relays with those of their addresses that the rules let through
-// already, and with the reason where a look-up failed.
+// Relays returns the relays with those of their addresses that the rules let
+// through already, and with the reason where a look-up failed.
 func (c *Client) Relays(ctx context.Context) ([]RelayStatus, error) {
 	a, err := c.ask(ctx, request{Op: opRelays})
 	return a.Relays, err
 }
 
-// Find returns the process that holds a socket, by the inode of the socket, the cgroup's path if
-// known and the owner's uid. It is not ok if the process is not to be seen, or the guard not to
-// be asked. It has the shape of package peer's ProcessFinder.
+// Find returns the process that holds a socket, by the inode of the socket, the
+// cgroup's path if known and the owner's uid. It is not ok if the process is
+// not to be seen, or the guard not to be asked. It has the shape of package
+// peer's ProcessFinder.
 func (c *Client) Find(inode uint64, cgroup string, uid uint32) (pid int, exe string, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), findTime)
 	defer cancel()
@@ -77,13 +79,15 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return *a.Status, nil
 }
 
-// Release makes the guard take the rules down and leave them so until it is reloaded or started anew.
+// Release makes the guard take the rules down and leave them so until it is
+// reloaded or started anew.
 func (c *Client) Release(ctx context.Context) error {
 	_, err := c.ask(ctx, request{Op: opRelease})
 	return err
 }
 
-// Reload makes the guard read its configuration again. On an error nothing has changed.
+// Reload makes the guard read its configuration again. On an error nothing has
+// changed.
 func (c *Client) Reload(ctx context.Context) error {
 	_, err := c.ask(ctx, request{Op: opReload})
 	return err
@@ -105,8 +109,8 @@ func (c *Client) hangUp() error {
 	return err
 }
 
-// ask sends one request. A connection that was kept may have ended since: then once more on
-// a new one.
+// ask sends one request. A connection that was kept may have ended since: then
+// once more on a new one.
 func (c *Client) ask(ctx context.Context, q request) (response, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

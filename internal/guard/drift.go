@@ -13,8 +13,12 @@ import (
 	"github.com/smtpwall/smtpwall/rules/nft"
 )
 
-// maxDriftsTold bounds the differences that one event lists.
-const maxDriftsTold = 5
+const (
+	// maxDriftsTold bounds the differences that one event lists.
+	maxDriftsTold = 5
+	// maxChanges bounds the changes that wait to be told.
+	maxChanges = 256
+)
 
 // watch lets the firewall put back what others change.
 func (g *Guard) watch(ctx context.Context) error {
@@ -22,14 +26,44 @@ func (g *Guard) watch(ctx context.Context) error {
 	return g.firewall.Watch(ctx, g.drifted)
 }
 
-// drifted tells who changed the rules, and whether they are back.
+// drifted notes a change of the rules. It must not wait: who puts the rules
+// back calls it, and a disk that hangs must not keep the rules from coming
+// back.
 func (g *Guard) drifted(c nft.Change) {
 	if len(c.Drifts) == 0 && c.Err == nil {
 		return // it left no difference
 	}
-	total := g.drifts.Add(1)
 	g.conditions.set("rules", c.Err)
+	g.drifts.Add(1)
+	select {
+	case g.changes <- c:
+	default:
+		g.untold.Add(1)
+	}
+}
+
+// tellDrifts tells of changes until ctx is done, and then of those that are left.
+func (g *Guard) tellDrifts(ctx context.Context) error {
+	for {
+		select {
+		case c := <-g.changes:
+			g.tellDrift(c)
+		case <-ctx.Done():
+			for len(g.changes) > 0 {
+				g.tellDrift(<-g.changes)
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// tellDrift tells who changed the rules, and whether they are back.
+func (g *Guard) tellDrift(c nft.Change) {
+	total := g.drifts.Load()
 	event := driftEvent(c)
+	if n := g.untold.Swap(0); n > 0 {
+		event.Reason += fmt.Sprintf("; and %d changes that were too fast to be told", n)
+	}
 	fields := []zap.Field{
 		zap.Int(logfields.PeerPID, c.PID), zap.String(logfields.Name, c.Process), zap.String(logfields.PeerExe, event.PeerExe),
 		zap.String(logfields.Reason, event.Reason), zap.Uint64(logfields.Count, total),
@@ -61,7 +95,8 @@ func driftEvent(c nft.Change) *audit.Event {
 	return e
 }
 
-// driftReason says by whom and what, as in: nft (pid 7) changed: table inet smtpwall: missing.
+// driftReason says by whom and what, as in: nft (pid 7) changed: table inet
+// smtpwall: missing.
 func driftReason(c nft.Change) string {
 	who := "an unknown process"
 	if c.PID != 0 {
@@ -84,8 +119,8 @@ func listDrifts(drifts []rules.Drift) string {
 	return strings.Join(told, "; ")
 }
 
-// write is the one place where events leave. A log that fails is a condition, and tells of it
-// itself; the rules do not depend on it.
+// write is the one place where events leave. A log that fails is a condition,
+// and tells of it itself; the rules do not depend on it.
 func (g *Guard) write(e *audit.Event) {
 	g.conditions.set("audit", g.audit.Write(e))
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/rules"
 	"github.com/smtpwall/smtpwall/rules/nft"
 )
@@ -27,8 +28,8 @@ type AuditWriter interface {
 	Write(event *audit.Event) error
 }
 
-// Options are what a Guard depends on. Reload takes Rules and Relays anew; all else is
-// for the life of the Guard.
+// Options are what a Guard depends on. Reload takes Rules and Relays anew; all
+// else is for the life of the Guard.
 type Options struct {
 	// Rules are the rules to keep up. Rules.Relays is not looked at.
 	Rules rules.Options
@@ -46,8 +47,9 @@ type Options struct {
 	Socket    string
 	SocketGID int
 
-	// Inside runs f in the network namespace to guard; nil is that of the process. A lab's
-	// namespaces have such a method. Relays' names are resolved outside.
+	// Inside runs f in the network namespace to guard; nil is that of the
+	// process. A lab's namespaces have such a method. Relays' names are
+	// resolved outside.
 	Inside func(f func() error) error
 
 	// Audit gets the events; nil drops them. Logger may be nil.
@@ -56,8 +58,9 @@ type Options struct {
 
 	// Ready is called once, when the rules are up. Nil does nothing.
 	Ready func()
-	// StoreFD gives the lock's socket (as LockFD) to the service manager, to be found in
-	// StoredFDs by the next process: so the lock outlives this one. The file is closed afterwards.
+	// StoreFD gives the lock's socket (as LockFD) to the service manager, to be
+	// found in StoredFDs by the next process: so the lock outlives this one.
+	// The file is closed afterwards.
 	StoreFD   func(name string, f *os.File) error
 	StoredFDs map[string]*os.File
 	// OnReload is what the socket's "reload" does, usually read the
@@ -121,11 +124,18 @@ type attemptCounts interface {
 	io.Closer
 }
 
+// socketOwners is what the guard needs of peer.Identifier.
+type socketOwners interface {
+	Socket(src, dst netip.AddrPort) peer.Peer
+	io.Closer
+}
+
 // kernel opens what the guard needs of the kernel.
 type kernel struct {
 	firewall func(nft.Options) (firewall, error)
 	log      func() (attemptLog, error)
 	counts   func(ctx context.Context) (attemptCounts, error)
+	sockets  func(peer.ProcessFinder) (socketOwners, error)
 }
 
 // realKernel opens things inside a network namespace, where they stay.
@@ -145,6 +155,10 @@ func realKernel(inside func(func() error) error) kernel {
 		counts: func(ctx context.Context) (counts attemptCounts, err error) {
 			err = inside(func() (err error) { counts, err = nft.OpenAttemptCounters(ctx); return err })
 			return counts, err
+		},
+		sockets: func(f peer.ProcessFinder) (owners socketOwners, err error) {
+			err = inside(func() (err error) { owners, err = peer.New(peer.Options{Queries: 1, Processes: f}); return err })
+			return owners, err
 		},
 	}
 }
@@ -167,7 +181,10 @@ type Guard struct {
 	opts     Options
 	locked   bool // the lock table is wanted and possible
 	released bool // removed on request: nothing is put back until a Reload
-	drifts   atomic.Uint64
+
+	drifts  atomic.Uint64
+	changes chan nft.Change // to be told of
+	untold  atomic.Uint64   // that found changes full
 }
 
 // New checks the options. It opens nothing.
@@ -186,6 +203,7 @@ func New(o Options) (*Guard, error) {
 		audit:      o.Audit,
 		kernel:     realKernel(o.Inside),
 		conditions: &conditions{},
+		changes:    make(chan nft.Change, maxChanges),
 		opts:       o,
 	}
 	g.relays = newRelayKeeper(g.log, newResolver().lookup, relaySwitch{g})

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,177 +17,6 @@ import (
 	"github.com/smtpwall/smtpwall/rules"
 	"github.com/smtpwall/smtpwall/rules/nft"
 )
-
-// fakeKernel stands for the kernel: it records what it is told, in order, and fails as it is told.
-type fakeKernel struct {
-	mu      sync.Mutex
-	calls   []string
-	applied rules.Options
-	relays  []netip.AddrPort // in force at the start
-	removed int
-	fail    map[string]error // by call
-	changes chan nft.Change
-	logged  chan []nft.Attempt
-	counted chan nft.Counts
-	events  []audit.Event
-}
-
-func newFakeKernel() *fakeKernel {
-	return &fakeKernel{
-		fail:    map[string]error{},
-		changes: make(chan nft.Change),
-		logged:  make(chan []nft.Attempt),
-		counted: make(chan nft.Counts, 1),
-	}
-}
-
-// newGuard makes a guard with this kernel.
-func (k *fakeKernel) newGuard(t testing.TB, o Options) *Guard {
-	t.Helper()
-	if o.Rules.ProxyUID == 0 {
-		o.Rules = rules.Options{Mode: rules.Enforce, ProxyUID: proxyUID}
-	}
-	if o.Relays == nil {
-		o.Relays = []Relay{{Name: "main", Host: "192.0.2.1", Ports: []uint16{587}}}
-	}
-	o.Audit = k
-	g, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.kernel = kernel{
-		firewall: func(o nft.Options) (firewall, error) {
-			if o.Lock {
-				return k, k.call("open with lock")
-			}
-			if errors.Is(k.fail["apply"], nft.ErrLocked) {
-				k.failing("apply", nil) // no lock is asked for
-			}
-			return k, k.call("open")
-		},
-		log:    func() (attemptLog, error) { return fakeLog{k}, k.call("open log") },
-		counts: func(context.Context) (attemptCounts, error) { return fakeCounts{k}, k.call("open counts") },
-	}
-	return g
-}
-
-func (k *fakeKernel) call(name string) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.calls = append(k.calls, name)
-	return k.fail[name]
-}
-
-func (k *fakeKernel) called(name string) int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	n := 0
-	for _, c := range k.calls {
-		if c == name {
-			n++
-		}
-	}
-	return n
-}
-
-func (k *fakeKernel) failing(name string, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.fail[name] = err
-}
-
-func (k *fakeKernel) Apply(_ context.Context, o rules.Options) error {
-	if err := k.call("apply"); err != nil {
-		return err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.applied = o
-	return nil
-}
-
-func (k *fakeKernel) SetRelays(_ context.Context, relays []netip.AddrPort) error {
-	if err := k.call("set relays"); err != nil {
-		return err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.applied.Relays = relays
-	return nil
-}
-
-func (k *fakeKernel) Remove(context.Context) error {
-	k.mu.Lock()
-	k.removed++
-	k.mu.Unlock()
-	return k.call("remove")
-}
-
-func (k *fakeKernel) Watch(ctx context.Context, report func(nft.Change)) error {
-	if err := k.call("watch"); err != nil {
-		return err
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case c := <-k.changes:
-			report(c)
-		}
-	}
-}
-
-func (k *fakeKernel) Status(context.Context, rules.Options) (nft.Status, error) {
-	return nft.Status{Applied: true, Lock: nft.LockOurs}, k.call("status")
-}
-
-func (k *fakeKernel) Relays(context.Context) ([]netip.AddrPort, error) {
-	return k.relays, k.call("relays")
-}
-
-func (k *fakeKernel) LockFile() (*os.File, error) { return os.Open(os.DevNull) }
-func (k *fakeKernel) Close() error                { return k.call("close") }
-
-func (k *fakeKernel) Write(e *audit.Event) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.events = append(k.events, *e)
-	return k.fail["audit"]
-}
-
-func (k *fakeKernel) audited() []audit.Event {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return slices.Clone(k.events)
-}
-
-type fakeLog struct{ kernel *fakeKernel }
-
-func (l fakeLog) Read(ctx context.Context) ([]nft.Attempt, error) {
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case a := <-l.kernel.logged:
-		return a, nil
-	}
-}
-
-func (l fakeLog) Lost() uint64 { return 3 }
-func (l fakeLog) Close() error { return l.kernel.call("close log") }
-
-type fakeCounts struct{ kernel *fakeKernel }
-
-func (c fakeCounts) Read(context.Context) (nft.Counts, error) {
-	err := c.kernel.call("read counts")
-	select {
-	case counts := <-c.kernel.counted:
-		return counts, err
-	default:
-		return nft.Counts{}, err
-	}
-}
-
-func (c fakeCounts) Close() error { return c.kernel.call("close counts") }
 
 // runGuard runs a guard in virtual time.
 func runGuard(t *testing.T, k *fakeKernel, o Options, f func(t *testing.T, g *Guard)) (err error) {
@@ -220,7 +48,7 @@ func TestRunPutsTheRulesUpFirstAndEndsInOrder(t *testing.T) {
 	}
 	o.RemoveOnExit = true
 	err := runGuard(t, k, o, func(t *testing.T, g *Guard) {
-		before := []string{"open with lock", "relays", "open counts", "apply", "store", "ready"}
+		before := []string{"open with lock", "relays", "open counts", "open sockets", "apply", "store", "open log", "ready"}
 		if !slices.Equal(k.calls[:len(before)], before) || stored != LockFD {
 			t.Errorf("started with %q, stored %q", k.calls, stored)
 		}
@@ -232,7 +60,7 @@ func TestRunPutsTheRulesUpFirstAndEndsInOrder(t *testing.T) {
 		t.Error(err)
 	}
 	at := slices.Index(k.calls, "close log")
-	if after := k.calls[at:]; !slices.Equal(after[len(after)-4:], []string{"read counts", "close counts", "remove", "close"}) {
+	if after := k.calls[at:]; !slices.Equal(after[len(after)-5:], []string{"read counts", "close counts", "close sockets", "remove", "close"}) {
 		t.Errorf("ended with %q", after)
 	}
 }
@@ -376,6 +204,46 @@ func TestGuardTellsOfAttempts(t *testing.T) {
 	events := k.audited()
 	if last := events[len(events)-1]; len(events) != 3 || last.Count != 40 || last.PeerUser != "root" {
 		t.Errorf("at the end %+v", last)
+	}
+}
+
+func TestGuardFindsTheProcessOfAnOpenSocket(t *testing.T) {
+	k := newFakeKernel()
+	err := runGuard(t, k, Options{}, func(t *testing.T, g *Guard) {
+		time.Sleep(pollInterval + time.Millisecond)
+		k.counted <- counts(count(33, target, 1), count(34, target, 1))
+		k.logged <- []nft.Attempt{
+			{Time: time.Now(), HasUID: true, UID: 33, Source: netip.MustParseAddrPort("198.51.100.1:40033"), Destination: target},
+			{Time: time.Now(), HasUID: true, UID: 34, Source: netip.MustParseAddrPort("198.51.100.1:40033"), Destination: target},
+		}
+		time.Sleep(time.Second)
+		for _, e := range k.audited() {
+			uid, _ := e.PeerUID.Get()
+			if want := map[uint32]int{33: 4711}[uid]; e.PeerPID != want {
+				t.Errorf("uid %d: pid %d, want %d", uid, e.PeerPID, want)
+			}
+		}
+		if n := len(k.audited()); n != 2 {
+			t.Errorf("%d events", n)
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDriftTellsOfChangesThatAreTooFast(t *testing.T) {
+	k := newFakeKernel()
+	g := k.newGuard(t, Options{})
+	for range maxChanges + 50 { // while nobody tells
+		g.drifted(nft.Change{PID: 7, Drifts: []rules.Drift{{Table: rules.Table, Change: rules.Missing}}})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.tellDrifts(ctx)
+	events := k.audited()
+	if len(events) != maxChanges || g.drifts.Load() != maxChanges+50 || !strings.HasSuffix(events[0].Reason, "and 50 changes that were too fast to be told") {
+		t.Errorf("%d events of %d drifts, the first: %+v", len(events), g.drifts.Load(), events[0])
 	}
 }
 

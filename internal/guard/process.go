@@ -12,16 +12,17 @@ import (
 // searchTime bounds one search through /proc.
 const searchTime = 30 * time.Millisecond
 
-// seen is a process that may have made an attempt. PID is 0 where several, all of the same
-// program, may have.
+// seen is a process that may have made an attempt. PID is 0 where several, all
+// of the same program, may have.
 type seen struct {
 	pid int
 	exe string
 }
 
-// procs looks through /proc for who can have made an attempt. The socket of an attempt that was
-// reset is closed by the time that we hear of it, and no more to be found by its
-// address; but its process is among those of the user in the cgroup, and often the only one.
+// procs looks through /proc for who can have made an attempt. The socket of an
+// attempt that was reset is closed by the time that we hear of it, and no more
+// to be found by its address; but its process is among those of the user in the
+// cgroup, and often the only one.
 type procs struct {
 	root    string // /proc
 	cgroups string // where the cgroup v2 hierarchy is mounted as a whole; "" if it is not
@@ -42,9 +43,10 @@ func newProcs() procs {
 	return p
 }
 
-// find returns the process of a user in a cgroup (a path as in /proc/PID/cgroup, "" if
-// unknown) that has a socket open. It is observed, not proven: not ok unless there is one such
-// process, or all of them run the same program.
+// find returns the process of a user in a cgroup (a path as in
+// /proc/PID/cgroup, "" if unknown) that has a socket open. It is observed, not
+// proven: not ok unless there is one such process, or all of them run the same
+// program.
 func (p procs) find(uid uint32, cgroup string) (seen, bool) {
 	var with, without []seen
 	deadline := time.Now().Add(searchTime)
@@ -83,8 +85,8 @@ func only(all []seen) (seen, bool) {
 	return common, common.pid != 0 || common.exe != ""
 }
 
-// candidates are the processes of a cgroup, or all if those are not known: of a process below the
-// fifth level the rules have told the ancestor only.
+// candidates are the processes of a cgroup, or all if those are not known: of a
+// process below the fifth level the rules have told the ancestor only.
 func (p procs) candidates(cgroup string) []int {
 	if p.cgroups == "" || cgroup == "" || cgroup == "/" || strings.Count(cgroup, "/") >= deepestLevel {
 		return p.pids()
@@ -137,10 +139,12 @@ func (p procs) isOf(pid int, uid uint32, cgroup string) bool {
 	return len(ids) == 4 && ids[3] == strconv.FormatUint(uint64(uid), 10)
 }
 
-// deepestLevel is how far down the rules tell cgroups apart. What lies deeper counts as its ancestor there.
+// deepestLevel is how far down the rules tell cgroups apart. What lies deeper
+// counts as its ancestor there.
 const deepestLevel = 5
 
-// isBelow reports whether a process in the cgroup path may be one that the rules put down to top.
+// isBelow reports whether a process in the cgroup path may be one that the
+// rules put down to top.
 func isBelow(path, top string) bool {
 	if path == top {
 		return true

@@ -7,7 +7,8 @@ import (
 // SocketPath is where the guard listens, unless told otherwise.
 const SocketPath = "/run/smtpwall/guard.sock"
 
-// The operations of the guard socket. The proxy's user may ask for the first two, root for all.
+// The operations of the guard socket. The proxy's user may ask for the first
+// two, root for all.
 const (
 	opRelays  = "relays"  // the relays with their addresses
 	opProcess = "process" // who holds a socket
@@ -55,14 +56,16 @@ type Status struct {
 	Lock string `json:"lock"`
 	// Drifts is how often others changed the rules since the guard started.
 	Drifts uint64 `json:"drifts"`
-	// Attempts is how many attempts were told in events since the guard started;
-	// LogLost how many the kernel's log had no room for, which have counts and no details.
+	// Attempts is how many attempts were told in events since the guard
+	// started; LogLost how many the kernel's log had no room for, which have
+	// counts and no details.
 	Attempts uint64 `json:"attempts"`
 	LogLost  uint64 `json:"log_lost,omitzero"`
-	// Packets are those that the kernel's counters have counted, local and forwarded.
+	// Packets are those that the kernel's counters have counted, local and
+	// forwarded.
 	Packets uint64 `json:"packets"`
-	// Relays are the relays, Allowed all addresses that the proxy may reach: those of the relays and those
-	// that they had a while ago.
+	// Relays are the relays, Allowed all addresses that the proxy may reach:
+	// those of the relays and those that they had a while ago.
 	Relays  []RelayStatus    `json:"relays"`
 	Allowed []netip.AddrPort `json:"allowed,omitzero"`
 	// Conditions says what does not work, by part of the guard.

@@ -24,8 +24,8 @@ const Grace = 15 * time.Minute
 // give way.
 const maxRelayAddresses = 8192
 
-// sweepInterval is how often addresses past their grace are looked for, and how often a
-// change that the kernel did not take is tried again at the latest.
+// sweepInterval is how often addresses past their grace are looked for, and how
+// often a change that the kernel did not take is tried again at the latest.
 const sweepInterval = 5 * time.Second
 
 // relaySetter puts the relay addresses into the kernel's sets, instead of those
@@ -34,7 +34,8 @@ type relaySetter interface {
 	SetRelays(ctx context.Context, relays []netip.AddrPort) error
 }
 
-// relayKeeper keeps the kernel's relay sets at what the names of the relays stand for.
+// relayKeeper keeps the kernel's relay sets at what the names of the relays
+// stand for.
 type relayKeeper struct {
 	log      *zap.Logger
 	lookup   lookupFunc
@@ -62,8 +63,8 @@ func newRelayKeeper(log *zap.Logger, lookup lookupFunc, firewall relaySetter) *r
 	}
 }
 
-// configure sets the relays. Those that were known keep their addresses; those that are
-// gone leave, with grace.
+// configure sets the relays. Those that were known keep their addresses; those
+// that are gone leave, with grace.
 func (k *relayKeeper) configure(relays []Relay) {
 	k.mu.Lock()
 	before := k.current()
@@ -84,7 +85,8 @@ func (k *relayKeeper) configure(relays []Relay) {
 	}
 }
 
-// adopt lets addresses that the kernel has leave, not at once but as those of relays do.
+// adopt lets addresses that the kernel has leave, not at once but as those of
+// relays do.
 func (k *relayKeeper) adopt(endpoints []netip.AddrPort) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -222,8 +224,9 @@ func (k *relayKeeper) wanted() map[netip.AddrPort]bool {
 	return all
 }
 
-// allResolved is false while a relay has no address yet: after a restart without name servers, what an earlier
-// guard found is all that there is, for however long. Needs mu.
+// allResolved is false while a relay has no address yet: after a restart
+// without name servers, what an earlier guard found is all that there is, for
+// however long. Needs mu.
 func (k *relayKeeper) allResolved() bool {
 	for _, r := range k.relays {
 		if r.resolved.IsZero() {
@@ -255,7 +258,8 @@ func (k *relayKeeper) sync(ctx context.Context) {
 	k.log.Error("relay addresses are not in the rules", zap.Error(err))
 }
 
-// resync writes the kernel's sets anew, after the tables that they are in were replaced.
+// resync writes the kernel's sets anew, after the tables that they are in were
+// replaced.
 func (k *relayKeeper) resync(ctx context.Context) {
 	k.mu.Lock()
 	k.stale = true
@@ -278,7 +282,8 @@ type RelayStatus struct {
 	Host string `json:"host"`
 	// Addresses are the current ones that are in the kernel's sets already.
 	Addresses []netip.AddrPort `json:"addresses"`
-	// Resolved is the time of the last successful look-up, Next that of the next one.
+	// Resolved is the time of the last successful look-up, Next that of the
+	// next one.
 	Resolved time.Time `json:"resolved,omitzero"`
 	Next     time.Time `json:"next,omitzero"`
 	// Error is why the last look-up failed; the addresses are older then.

@@ -75,8 +75,9 @@ func (r *resolver) lookupFallback(ctx context.Context, host string, v6 bool, cau
 	return answer{addrs: ofFamily(addrs, v6), ttl: staticTTL}, nil
 }
 
-// ofFamily keeps the addresses that a relay can have, sorted, each once. A name server
-// that blocks a name answers with the unspecified address, which would mean this host.
+// ofFamily keeps the addresses that a relay can have, sorted, each once. A name
+// server that blocks a name answers with the unspecified address, which would
+// mean this host.
 func ofFamily(addrs []netip.Addr, v6 bool) []netip.Addr {
 	var kept []netip.Addr
 	for _, a := range addrs {

@@ -75,7 +75,8 @@ func (c dnsClient) ask(ctx context.Context, config *dns.ClientConfig, name strin
 	return answer{}, fmt.Errorf("%w: %w", errNoServer, last)
 }
 
-// exchange asks by UDP, and by TCP for what UDP had to cut off (RFC 7766 section 5).
+// exchange asks by UDP, and by TCP for what UDP had to cut off (RFC 7766
+// section 5).
 func exchange(ctx context.Context, query *dns.Msg, server string) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
@@ -89,8 +90,9 @@ func exchange(ctx context.Context, query *dns.Msg, server string) (*dns.Msg, err
 	return reply, err
 }
 
-// readReply takes the addresses from a reply, and the shortest lifetime of the records
-// that led to them. Records that the question does not lead to are not looked at.
+// readReply takes the addresses from a reply, and the shortest lifetime of the
+// records that led to them. Records that the question does not lead to are not
+// looked at.
 func readReply(query, reply *dns.Msg) (answer, error) {
 	asked := query.Question[0]
 	switch {

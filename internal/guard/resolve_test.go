@@ -17,8 +17,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// nameServer answers on UDP and TCP of one loopback port, with the records of a zone
-// file's lines or with a reply code, as told last.
+// nameServer answers on UDP and TCP of one loopback port, with the records of a
+// zone file's lines or with a reply code, as told last.
 type nameServer struct {
 	port     string
 	mu       sync.Mutex

@@ -22,8 +22,8 @@ const (
 	stopTime = 10 * time.Second
 )
 
-// Run puts the rules up and keeps them up until ctx is done. An error means that they could not be
-// put up, or with RemoveOnExit not be taken down.
+// Run puts the rules up and keeps them up until ctx is done. An error means
+// that they could not be put up, or with RemoveOnExit not be taken down.
 func (g *Guard) Run(ctx context.Context) error {
 	if err := g.start(ctx); err != nil {
 		return fmt.Errorf("starting the guard: %w", err)
@@ -34,6 +34,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	}{
 		{"relays", g.relays.run},
 		{"watch", g.watch},
+		{"drift", g.tellDrifts},
 		{"log", g.attempts.readLog},
 		{"attempts", g.attempts.run},
 		{"socket", g.serve},
@@ -46,7 +47,8 @@ func (g *Guard) Run(ctx context.Context) error {
 	return g.stop(context.WithoutCancel(ctx))
 }
 
-// start puts the rules up, and does nothing before that that could wait for anything but the kernel.
+// start puts the rules up, and does nothing before that that could wait for
+// anything but the kernel.
 func (g *Guard) start(ctx context.Context) error {
 	if err := g.open(ctx); err != nil {
 		return err
@@ -63,6 +65,7 @@ func (g *Guard) start(ctx context.Context) error {
 	}
 	g.log.Info("rules applied", zap.Stringer(logfields.Mode, o.Rules.Mode), zap.Bool("lock", g.locked))
 	g.storeLock(o)
+	g.attempts.openLog()
 	g.listenEarly(o)
 	if o.Ready != nil {
 		o.Ready()
@@ -70,8 +73,9 @@ func (g *Guard) start(ctx context.Context) error {
 	return nil
 }
 
-// open opens the kernel's side, and looks at what an earlier guard left there: the
-// relays in force stay until their names are resolved, and what it counted is not counted again.
+// open opens the kernel's side, and looks at what an earlier guard left there:
+// the relays in force stay until their names are resolved, and what it counted
+// is not counted again.
 func (g *Guard) open(ctx context.Context) error {
 	o := g.options()
 	g.locked = o.Lock
@@ -126,11 +130,15 @@ func (g *Guard) storeLock(o Options) {
 	}
 }
 
-// stop ends in the order: attempts that are still to be told, rules if wanted, sockets.
+// stop ends in the order: attempts that are still to be told, rules if wanted,
+// sockets.
 func (g *Guard) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
 	g.attempts.close(ctx)
+	if g.listener != nil {
+		g.listener.Close() // ended before serve began
+	}
 	var errs []error
 	if g.options().RemoveOnExit {
 		if err := g.firewall.Remove(ctx); err != nil {
@@ -140,7 +148,8 @@ func (g *Guard) stop(ctx context.Context) error {
 	return errors.Join(append(errs, g.firewall.Close())...)
 }
 
-// listenEarly opens the socket, so that who waits for Ready can connect. If that fails, serve tries again.
+// listenEarly opens the socket, so that who waits for Ready can connect. If
+// that fails, serve tries again.
 func (g *Guard) listenEarly(o Options) {
 	if o.Socket == "" {
 		return
@@ -174,7 +183,8 @@ func (g *Guard) supervise(ctx context.Context, name string, run func(context.Con
 	})
 }
 
-// protect turns a panic into an error: a mistake in one part must not end the others.
+// protect turns a panic into an error: a mistake in one part must not end the
+// others.
 func (g *Guard) protect(ctx context.Context, run func(context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

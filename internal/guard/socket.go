@@ -16,15 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/peer"
 )
 
 const (
-	// maxClients bounds the connections under way; rootClients of them are kept for root, so that a
-	// proxy gone wrong cannot keep an administrator out.
+	// maxClients bounds the connections under way; rootClients of them are kept
+	// for root, so that a proxy gone wrong cannot keep an administrator out.
 	maxClients  = 32
 	rootClients = 8
-	// idleTime is how long a client may be silent between requests, answerTime how long it
-	// may take to read an answer, workTime how long the guard may take for it.
+	// idleTime is how long a client may be silent between requests, answerTime
+	// how long it may take to read an answer, workTime how long the guard may
+	// take for it.
 	idleTime   = 5 * time.Minute
 	answerTime = 5 * time.Second
 	workTime   = 20 * time.Second
@@ -38,7 +40,7 @@ var (
 // socketServer answers on the guard socket.
 type socketServer struct {
 	guard *Guard
-	find  func(inode uint64, cgroup string, uid uint32) (pid int, exe string, ok bool)
+	find  peer.ProcessFinder
 	// peerUID returns the uid of the process at the other end.
 	peerUID func(*net.UnixConn) (uint32, error)
 
@@ -67,8 +69,8 @@ func (g *Guard) serve(ctx context.Context) error {
 	return s.run(ctx, ln)
 }
 
-// listen makes the socket, in place of one that a dead guard left behind. Nobody but root and
-// one group may connect.
+// listen makes the socket, in place of one that a dead guard left behind.
+// Nobody but root and one group may connect.
 func listen(path string, gid int) (*net.UnixListener, error) {
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
@@ -158,7 +160,8 @@ func (s *socketServer) leave(uid uint32) {
 	}
 }
 
-// converse answers line by line. A line that is too long, or makes no sense, ends it.
+// converse answers line by line. A line that is too long, or makes no sense,
+// ends it.
 func (s *socketServer) converse(ctx context.Context, conn net.Conn, uid uint32) error {
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(make([]byte, 0, 512), maxRequest)
@@ -199,7 +202,7 @@ func (s *socketServer) answer(ctx context.Context, q request, uid uint32) (respo
 	case opRelays:
 		return response{Relays: s.guard.relays.status()}, nil
 	case opProcess:
-		if pid, exe, ok := s.find(q.Inode, q.CGroup, q.UID); ok {
+		if pid, exe, ok := s.find.Find(q.Inode, q.CGroup, q.UID); ok {
 			return response{Process: &process{PID: pid, Exe: exe}}, nil
 		}
 		return response{}, nil

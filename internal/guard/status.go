@@ -20,10 +20,14 @@ func (g *Guard) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("reading the guard's status: %w", err)
 	}
+	inForce := kernel.Applied && len(kernel.Drifts) == 0
+	if inForce {
+		g.conditions.set("rules", nil) // whoever did it
+	}
 	s := Status{
 		Mode:       o.Mode.String(),
 		Applied:    kernel.Applied,
-		InForce:    kernel.Applied && len(kernel.Drifts) == 0,
+		InForce:    inForce,
 		Released:   released,
 		Lock:       string(kernel.Lock),
 		Drifts:     g.drifts.Load(),

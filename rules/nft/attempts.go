@@ -49,9 +49,9 @@ func OpenAttempts(group uint16) (*AttemptReader, error) {
 	return &AttemptReader{log: log, links: links}, nil
 }
 
-// Read waits for the next attempts, 10 ms at most after the first of them was made. It
-// returns the context's error when that is done. Attempts and an error may come
-// together: some of what was read made no sense.
+// Read waits for the next attempts, 10 ms at most after the first of them was
+// made. It returns the context's error when that is done. Attempts and an error
+// may come together: some of what was read made no sense.
 func (r *AttemptReader) Read(ctx context.Context) ([]Attempt, error) {
 	var attempts []Attempt
 	var bad error

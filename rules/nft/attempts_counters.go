@@ -43,17 +43,18 @@ func (c Counts) Total() uint64 {
 	return total
 }
 
-// AttemptCounters reads the counts that the rules of the plain table keep in the kernel.
-// Unlike the log they see every packet of a flood. One goroutine at a time may use it.
+// AttemptCounters reads the counts that the rules of the plain table keep in
+// the kernel. Unlike the log they see every packet of a flood. One goroutine at
+// a time may use it.
 type AttemptCounters struct {
 	socket   *socket
 	table    *recordTable // of the last Read; nil before it, and without a table
 	out, fwd direction
 }
 
-// OpenAttemptCounters opens a socket in the network namespace of the calling thread and
-// takes what has been counted so far as zero. There need be no table yet; all counts of one that
-// appears later are returned by Read.
+// OpenAttemptCounters opens a socket in the network namespace of the calling
+// thread and takes what has been counted so far as zero. There need be no table
+// yet; all counts of one that appears later are returned by Read.
 func OpenAttemptCounters(ctx context.Context) (*AttemptCounters, error) {
 	s, err := newSocket()
 	if err != nil {
@@ -76,10 +77,11 @@ func (c *AttemptCounters) Close() error { return c.socket.close() }
 // maxDumps bounds how often a table that is replaced while we read is read anew.
 const maxDumps = 4
 
-// Read returns what was counted since the last Read. Where the table, a set or a counter
-// was replaced meanwhile, counting begins anew: what the old one counted after the last Read is lost.
-// Without a table there are no counts. It takes about 0.1 ms when nothing
-// happened, and about 20 µs for each element of a set that changed.
+// Read returns what was counted since the last Read. Where the table, a set or
+// a counter was replaced meanwhile, counting begins anew: what the old one
+// counted after the last Read is lost. Without a table there are no counts. It
+// takes about 0.1 ms when nothing happened, and about 20 µs for each element of
+// a set that changed.
 func (c *AttemptCounters) Read(ctx context.Context) (Counts, error) {
 	for range maxDumps {
 		before, err := readRecordTable(ctx, c.socket)
@@ -141,17 +143,20 @@ type direction struct {
 	pending uint64 // packets beyond both, to be seen once more
 }
 
-// seenSet has the count of each element as it stood, and the round when it was read.
+// seenSet has the count of each element as it stood, and the round when it was
+// read.
 type seenSet map[elementKey]seenElement
 
 type seenElement struct{ packets, round uint64 }
 
-// keepRounds is for how many readings an absent element is remembered: a dump of a set that grows
-// may miss an element, and its count must not be taken for new when it is back.
+// keepRounds is for how many readings an absent element is remembered: a dump
+// of a set that grows may miss an element, and its count must not be taken for
+// new when it is back.
 const keepRounds = 4
 
-// read takes the deltas of both sets. The packets beyond them are known only when the
-// sets are read after the counter: the difference is a lower bound then, and exact in a calm moment.
+// read takes the deltas of both sets. The packets beyond them are known only
+// when the sets are read after the counter: the difference is a lower bound
+// then, and exact in a calm moment.
 func (d *direction) read(ctx context.Context, s *socket, counter uint64, take func(Count)) (other uint64, err error) {
 	if counter == d.last && d.pending == 0 {
 		return 0, nil
@@ -191,8 +196,9 @@ func (d *direction) forget(seen seenSet) {
 	maps.DeleteFunc(seen, func(_ elementKey, e seenElement) bool { return e.round+keepRounds <= d.round })
 }
 
-// excess returns the packets that are in no set and have not been returned yet. They must have been
-// missing twice in a row: a dump of a set that grows may miss elements.
+// excess returns the packets that are in no set and have not been returned yet.
+// They must have been missing twice in a row: a dump of a set that grows may
+// miss elements.
 func (d *direction) excess(counter uint64) uint64 {
 	grown := counter - d.last
 	if counter < d.last {

@@ -32,7 +32,8 @@ type recordTable struct {
 	totals   map[string]uint64 // packets of the named counters
 }
 
-// readRecordTable reads handles and totals. It returns nil if there is no such table.
+// readRecordTable reads handles and totals. It returns nil if there is no such
+// table.
 func readRecordTable(ctx context.Context, s *socket) (*recordTable, error) {
 	t := &recordTable{identity: map[string]uint64{}, totals: map[string]uint64{}}
 	steps := []struct {
@@ -80,9 +81,10 @@ func (t *recordTable) takeObject(a attrs) {
 	t.totals[a.text(unix.NFTA_OBJ_NAME)] = counter.number64(unix.NFTA_COUNTER_PACKETS)
 }
 
-// dumpElements calls each for the elements of one set. Of a set that changes meanwhile
-// the kernel may give an element twice, or not at all. There may be 65,535, so this
-// reads attributes in place, where messageAttrs would make three maps for each.
+// dumpElements calls each for the elements of one set. Of a set that changes
+// meanwhile the kernel may give an element twice, or not at all. There may be
+// 65,535, so this reads attributes in place, where messageAttrs would make
+// three maps for each.
 func dumpElements(ctx context.Context, s *socket, set string, each func(key elementKey, packets uint64)) error {
 	answer, err := s.dump(ctx, netlink.Message{
 		Header: netlink.Header{Type: messageType(unix.NFT_MSG_GETSETELEM), Flags: netlink.Dump},

@@ -79,8 +79,8 @@ func (r *nflogReader) awaitAck(sequence uint32) error {
 	}
 }
 
-// receive waits for packets and passes them on one by one. Messages that do not parse
-// are returned as one joined error, after the others were passed on.
+// receive waits for packets and passes them on one by one. Messages that do not
+// parse are returned as one joined error, after the others were passed on.
 func (r *nflogReader) receive(ctx context.Context, each func(nflogPacket)) error {
 	messages := r.pending
 	r.pending = nil

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkNames names interfaces by their index, over a socket that stays in the network
-// namespace where it was opened: package net would ask in that of the current thread.
+// linkNames names interfaces by their index, over a socket that stays in the
+// network namespace where it was opened: package net would ask in that of the
+// current thread.
 type linkNames struct{ conn *netlink.Conn }
 
 func openLinkNames() (*linkNames, error) {

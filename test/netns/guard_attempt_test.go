@@ -106,6 +106,9 @@ func TestGuardObserves(t *testing.T) {
 		if e.Outcome != want || e.Count != 1 {
 			t.Errorf("%s: outcome %q, count %d, want %q, 1", to, e.Outcome, e.Count, want)
 		}
+		if e.PeerPID != os.Getpid() || e.PeerExe == "" {
+			t.Errorf("%s: pid %d, exe %q, want this test, which holds the socket", to, e.PeerPID, e.PeerExe)
+		}
 	}
 }
 

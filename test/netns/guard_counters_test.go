@@ -70,7 +70,8 @@ func TestGuardCountersOfBigAndFullSets(t *testing.T) {
 		t.Fatalf("counted %d before anything happened", got.Total())
 	}
 
-	// A set that grows fast refuses some of the new elements; they are counted all the same.
+	// A set that grows fast refuses some of the new elements; they are counted
+	// all the same.
 	knockEach(t, f.Host, 0, 30_000)
 	got, other := readTwice(t, counters)
 	if n := uint64(len(got)); n+other != 30_000 || n < 20_000 {

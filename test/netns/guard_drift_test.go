@@ -86,7 +86,8 @@ func TestGuardLeavesTheRulesAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestGuardGoesOnWhereAnotherEnded gives the lock's socket from one guard to the next, as a service manager does.
+// TestGuardGoesOnWhereAnotherEnded gives the lock's socket from one guard to
+// the next, as a service manager does.
 func TestGuardGoesOnWhereAnotherEnded(t *testing.T) {
 	stored := map[string]*os.File{}
 	options := guard.Options{}
