@@ -240,7 +240,7 @@ func logSection(v *Log) section {
 			name: "level",
 			binding: enum[Level]{&v.Level, []option{
 				{word: "debug", doc: "every decision"},
-				{word: "info", doc: "changes of state, and one line for each transaction"},
+				{word: "info", doc: "changes of state"},
 				{word: "warn", doc: "what is degraded but heals by itself"},
 				{word: "error", doc: "what somebody must act on"},
 			}},
