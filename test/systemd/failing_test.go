@@ -64,7 +64,7 @@ func testWatchdog(t *testing.T, m *machine, o *outside) {
 	}
 	m.run(t, "systemctl", "daemon-reload")
 	m.run(t, "systemctl", "restart", guard, proxy)
-	cursor := m.cursor(t)
+	mark := m.mark(t)
 	hammer(t, m, func() {
 		guardPID, proxyPID := m.show(t, guard, "MainPID"), m.show(t, proxy, "MainPID")
 		m.run(t, "kill", "-STOP", guardPID, proxyPID)
@@ -74,7 +74,7 @@ func testWatchdog(t *testing.T, m *machine, o *outside) {
 		})
 	})
 	for _, unit := range []string{guard, proxy} {
-		if said := m.journal(t, cursor, unit); !strings.Contains(said, "Watchdog timeout") {
+		if said := m.journal(t, mark, unit); !strings.Contains(said, "Watchdog timeout") {
 			t.Errorf("%s was restarted for another reason:\n%s", unit, said)
 		}
 	}
@@ -87,7 +87,7 @@ func testStop(t *testing.T, m *machine, _ *outside) {
 	m.run(t, "systemctl", "stop", "smtpwall.socket", proxy, guard)
 	for _, unit := range []string{guard, proxy} {
 		if result := m.show(t, unit, "Result"); result != "success" {
-			t.Errorf("%s ended with %s:\n%s", unit, result, m.journal(t, "", unit))
+			t.Errorf("%s ended with %s:\n%s", unit, result, m.journal(t, beginning, unit))
 		}
 	}
 	if !m.hasTable("smtpwall") {
@@ -129,7 +129,7 @@ func testReboot(t *testing.T, m *machine, o *outside) {
 	}
 	for _, unit := range []string{guard, "smtpwall.socket", proxy} {
 		if state := m.show(t, unit, "ActiveState"); state != "active" {
-			t.Errorf("%s is %s after a reboot:\n%s", unit, state, m.journal(t, "", unit))
+			t.Errorf("%s is %s after a reboot:\n%s", unit, state, m.journal(t, beginning, unit))
 		}
 	}
 	if cycle := m.sh(t, "journalctl -b --no-pager | grep -i 'ordering cycle' || true"); cycle != "" {

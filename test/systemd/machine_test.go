@@ -190,10 +190,6 @@ func (m *machine) unplug() {
 }
 
 func (m *machine) close() {
-	if m.t.Failed() && m.boot != nil {
-		journal, _ := m.try("journalctl", "--no-pager", "-b", "-n", "200")
-		m.t.Logf("journal:\n%s", journal)
-	}
 	m.unplug()
 	m.disk.release()
 }

@@ -64,7 +64,7 @@ func testCredential(t *testing.T, m *machine, o *outside) {
 	if out := m.sh(t, "cat /proc/"+pid+"/environ /proc/"+pid+"/cmdline | tr '\\0' ' '"); strings.Contains(out, password) {
 		t.Error("the password is in the process list")
 	}
-	if out := m.journal(t, "") + m.sh(t, "cat /var/log/smtpwall/*"); strings.Contains(out, password) {
+	if out := m.journal(t, beginning) + m.sh(t, "cat /var/log/smtpwall/*"); strings.Contains(out, password) {
 		t.Error("the password is in a log")
 	}
 	if out, err := m.try("runuser", "-u", "smtpwall", "--", "cat", "/etc/smtpwall/credentials/relay-main"); err == nil {
@@ -151,7 +151,7 @@ decision = "deny"
 
 // testBadReload gives a bad file both ways, by systemctl and by signal.
 func testBadReload(t *testing.T, m *machine, o *outside) {
-	before, cursor := m.pids(t), m.cursor(t)
+	before, mark := m.pids(t), m.mark(t)
 	m.write(t, configFile, 0o640, []byte(strings.Replace(enforce, "[host]", "[hots]", 1)))
 	defer func() {
 		m.write(t, configFile, 0o640, []byte(enforce))
@@ -160,13 +160,13 @@ func testBadReload(t *testing.T, m *machine, o *outside) {
 	if out, err := m.try("systemctl", "reload", proxy); err == nil {
 		t.Errorf("the reload of a bad file succeeded: %s", out)
 	}
-	if said := m.journal(t, cursor, proxy); !strings.Contains(said, "hots") || !strings.Contains(said, configFile) {
+	if said := m.journal(t, mark, proxy); !strings.Contains(said, "hots") || !strings.Contains(said, configFile) {
 		t.Errorf("the journal does not say what is wrong:\n%s", said)
 	}
 	for _, unit := range []string{guard, proxy} {
-		cursor := m.cursor(t)
+		mark := m.mark(t)
 		m.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=HUP", unit)
-		eventually(t, unit+" says what is wrong", func() bool { return strings.Contains(m.journal(t, cursor, unit), "hots") })
+		eventually(t, unit+" says what is wrong", func() bool { return strings.Contains(m.journal(t, mark, unit), "hots") })
 		eventually(t, unit+" goes on", func() bool { return m.show(t, unit, "ActiveState") == "active" })
 	}
 	hammer(t, m, func() { o.delivered(t, m) })

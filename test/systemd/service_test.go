@@ -68,8 +68,14 @@ func TestService(t *testing.T) {
 		{"Reboot", testReboot},
 		{"Uninstall", testUninstall},
 	} {
-		t.Run(part.name, func(t *testing.T) { part.test(t, m, o) })
-		o.trap.check(t, part.name)
+		t.Run(part.name, func(t *testing.T) {
+			mark := m.mark(t)
+			defer func() {
+				o.trap.check(t)
+				m.explain(t, mark)
+			}()
+			part.test(t, m, o)
+		})
 	}
 }
 
@@ -140,7 +146,7 @@ func testStart(t *testing.T, m *machine) {
 	m.run(t, "systemctl", "enable", "--now", proxy)
 	for _, unit := range []string{guard, "smtpwall.socket", proxy} {
 		if state := m.show(t, unit, "ActiveState"); state != "active" {
-			t.Errorf("%s is %s:\n%s", unit, state, m.journal(t, "", unit))
+			t.Errorf("%s is %s:\n%s", unit, state, m.journal(t, beginning, unit))
 		}
 		if state := m.show(t, unit, "UnitFileState"); state != "enabled" {
 			t.Errorf("%s is %s", unit, state)
