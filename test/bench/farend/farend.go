@@ -48,6 +48,8 @@ func Serve(argument string, in io.Reader, out io.Writer) error {
 	}
 	relay, err := testkit.StartRelay(testkit.RelayOptions{
 		Name: "relay.test", Username: opts.Username, Password: opts.Password, Delay: opts.Delay,
+		// What every peer can use, so that logging in costs each the same.
+		Mechanisms: []string{"PLAIN", "LOGIN"},
 		Digest: load.NewDigest, DigestFrom: load.FirstField,
 	})
 	if err != nil {
