@@ -87,6 +87,9 @@ func BindListeners(ctx context.Context, listen config.Listen) ([]listener, error
 	for role, addresses := range roles(listen) {
 		for _, address := range addresses {
 			inner, err := listenTCP(ctx, address)
+			if errors.Is(err, unix.EAFNOSUPPORT) && address.Addr().Is6() {
+				continue // a kernel without IPv6: nobody can come or leave that way
+			}
 			if err != nil {
 				closeListeners(all)
 				return nil, fmt.Errorf("listening for %s: %w", role, err)
@@ -107,7 +110,9 @@ func BindListeners(ctx context.Context, listen config.Listen) ([]listener, error
 
 // listenTCP opens a plain TCP socket: with MPTCP, Go's default, the original
 // destination and the owner of the peer's socket could not be asked for. Each
-// family has its own, so that IPv6 never takes IPv4's place.
+// family has its own, so that IPv6 never takes IPv4's place. An address that the
+// host does not have yet, or IPv6's loopback where IPv6 is switched off, is
+// bound all the same, as the packaged socket unit does.
 func listenTCP(ctx context.Context, address netip.AddrPort) (net.Listener, error) {
 	network := "tcp4"
 	if address.Addr().Is6() {
@@ -116,8 +121,10 @@ func listenTCP(ctx context.Context, address netip.AddrPort) (net.Listener, error
 	lc := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
 		var err error
 		control := conn.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
 			if network == "tcp6" {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+				err = errors.Join(unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1),
+					unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1))
 			}
 		})
 		return errors.Join(control, err)
