@@ -39,7 +39,7 @@ type Proxy struct {
 	log      *zap.Logger
 	level    zap.AtomicLevel
 	cleanups cleanups
-	hostName string
+	machine  string // the machine's own name
 
 	config       *config.Config
 	certificates *certs.Manager
@@ -61,7 +61,7 @@ type Proxy struct {
 func StartProxy(ctx context.Context, options ProxyOptions) (*Proxy, error) {
 	p := &Proxy{
 		log: options.Log, level: options.LogLevel, cleanups: cleanups{log: options.Log},
-		config: options.Config, hostName: HostName(options.Config),
+		config: options.Config, machine: machineName(ctx),
 	}
 	p.relays = relaySet{book: newGuardBook(options.Guard, options.Log), log: options.Log.Named("relay")}
 	if err := p.start(ctx, options); err != nil {
@@ -109,7 +109,7 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 
 // openStores opens what outlives the process: certificates and spool.
 func (p *Proxy) openStores(ctx context.Context) error {
-	options, err := certificateOptions(p.config, p.hostName)
+	options, err := certificateOptions(p.config, hostName(p.config, p.machine))
 	if err != nil {
 		return err
 	}
@@ -152,13 +152,13 @@ func (p *Proxy) settings(cfg *config.Config) (*proxy.Settings, map[string]builtR
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: accounts: %w", ErrConfiguration, err)
 	}
-	hostName := HostName(cfg)
-	built, err := p.relays.build(cfg, hostName)
+	name := hostName(cfg, p.machine)
+	built, err := p.relays.build(cfg, name)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrConfiguration, err)
 	}
 	return &proxy.Settings{
-		HostName: hostName, TLS: p.certificates.TLSConfig(), Accounts: accounts,
+		HostName: name, TLS: p.certificates.TLSConfig(), Accounts: accounts,
 		AuthWithoutTLS: cfg.Listen.AuthWithoutTLS, Policy: rules,
 		Relays: relaysOf(built, cfg.Delivery.Relays), Spool: p.spool, Limits: newLimits(cfg.Session),
 	}, built, nil
@@ -216,7 +216,7 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 	if err := p.unchangeable(cfg); err != nil {
 		return err
 	}
-	options, err := certificateOptions(cfg, HostName(cfg))
+	options, err := certificateOptions(cfg, hostName(cfg, p.machine))
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 	p.server.Apply(settings)
 	p.releaser.Apply(settings)
 	p.level.SetLevel(zapLevel(cfg.Log.Level))
-	p.config, p.hostName = cfg, HostName(cfg)
+	p.config = cfg
 	p.probe(settings)
 	return nil
 }

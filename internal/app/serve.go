@@ -65,10 +65,11 @@ func (p *Proxy) statusLine() string {
 // and rules that do not load.
 func Check(cfg *config.Config) error {
 	set := relaySet{book: noBook{}, log: zap.NewNop()}
-	_, relayErr := set.build(cfg, HostName(cfg))
+	name := hostName(cfg, "localhost") // the machine's own plays no part in being valid
+	_, relayErr := set.build(cfg, name)
 	_, policyErr := newPolicy(cfg.Policy)
 	_, accountErr := newAccounts(cfg.Accounts, nil)
-	certificates, err := certificateOptions(cfg, HostName(cfg))
+	certificates, err := certificateOptions(cfg, name)
 	if err == nil {
 		err = certificates.Validate()
 	}
@@ -79,7 +80,7 @@ func Check(cfg *config.Config) error {
 // what came of it by the relay's name.
 func ProbeRelays(ctx context.Context, cfg *config.Config, log *zap.Logger) map[string]error {
 	set := relaySet{book: newGuardBook(GuardSocket(), log), log: log}
-	built, err := set.build(cfg, HostName(cfg))
+	built, err := set.build(cfg, hostName(cfg, machineName(ctx)))
 	results := make(map[string]error, len(built))
 	if err != nil {
 		results["*"] = err

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,12 +17,21 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/policy"
 )
 
-// HostName is the configured name, or the machine's own, fully qualified where
-// the host's resolver can make it so.
-func HostName(cfg *config.Config) string {
+// hostName is the configured name, or the machine's own.
+func hostName(cfg *config.Config, machine string) string {
 	if cfg.Host.Name != "" {
 		return cfg.Host.Name
 	}
+	return machine
+}
+
+// lookupTime bounds the look-up of the machine's own name: a name server that
+// is away must not hold the start.
+const lookupTime = 2 * time.Second
+
+// machineName is the machine's name, fully qualified where the host's resolver
+// can make it so.
+func machineName(ctx context.Context) string {
 	name, err := os.Hostname()
 	if err != nil || name == "" {
 		return "localhost"
@@ -29,8 +39,11 @@ func HostName(cfg *config.Config) string {
 	if strings.Contains(name, ".") {
 		return name
 	}
-	if full, err := net.LookupCNAME(name); err == nil && strings.Contains(strings.TrimSuffix(full, "."), ".") {
-		return strings.TrimSuffix(full, ".")
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	full, err := net.DefaultResolver.LookupCNAME(ctx, name)
+	if full = strings.TrimSuffix(full, "."); err == nil && strings.Contains(full, ".") {
+		return full
 	}
 	return name
 }
