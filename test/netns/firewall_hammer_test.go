@@ -47,22 +47,13 @@ func (f *firewall) hammer() (stop func() (tries int)) {
 	}
 }
 
-// hammerOne uses plain system calls: nothing else is fast enough.
+// hammerOne counts refused connections and ends at any other outcome.
 func hammerOne(ctx context.Context, to netip.AddrPort, count *int) error {
-	family, addr := syscall.AF_INET, syscall.Sockaddr(&syscall.SockaddrInet4{Port: int(to.Port())})
-	if to.Addr().Is4() {
-		addr.(*syscall.SockaddrInet4).Addr = to.Addr().As4()
-	} else {
-		family, addr = syscall.AF_INET6, &syscall.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
-	}
 	for ctx.Err() == nil {
-		fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
+		fd, err := connectRaw(to)
+		if err == nil {
+			syscall.Close(fd)
 		}
-		syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Sec: 1})
-		err = syscall.Connect(fd, addr)
-		syscall.Close(fd)
 		if errors.Is(err, syscall.EINTR) {
 			continue // by a signal of the Go runtime; the remote counts in any case
 		}
@@ -72,6 +63,34 @@ func hammerOne(ctx context.Context, to netip.AddrPort, count *int) error {
 		*count++
 	}
 	return nil
+}
+
+// connectRaw connects with plain system calls, in a second at most: nothing
+// else is fast enough.
+func connectRaw(to netip.AddrPort) (fd int, err error) {
+	family, addr := syscall.AF_INET6, syscall.Sockaddr(&syscall.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
+	if to.Addr().Is4() {
+		family, addr = syscall.AF_INET, &syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	}
+	fd, err = syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	err = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Sec: 1})
+	if err == nil {
+		err = syscall.Connect(fd, addr)
+	}
+	if err != nil {
+		syscall.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// closeWithReset leaves nothing behind that would wait for a minute.
+func closeWithReset(fd int) {
+	syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	syscall.Close(fd)
 }
 
 // checkLeaks: not one packet to port 25 got to the remote.

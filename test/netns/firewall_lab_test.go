@@ -48,11 +48,11 @@ func fwOptions() rules.Options {
 // firewall is a lab with a Conn in its host.
 type firewall struct {
 	*lab.Lab
-	t    *testing.T
+	t    testing.TB
 	conn *nft.Conn
 }
 
-func newFirewall(t *testing.T, o nft.Options) *firewall {
+func newFirewall(t testing.TB, o nft.Options) *firewall {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test changes firewall rules in network namespaces of its own and needs root")
@@ -138,7 +138,7 @@ const (
 const atOnce = 500 * time.Millisecond
 
 // serve listens and answers each connection with a name.
-func serve(t *testing.T, ns *lab.Namespace, name string, addrs ...netip.AddrPort) {
+func serve(t testing.TB, ns *lab.Namespace, name string, addrs ...netip.AddrPort) {
 	t.Helper()
 	for _, addr := range addrs {
 		ln, err := ns.Listen(addr)
@@ -174,7 +174,7 @@ func everywhere(ports ...uint16) []netip.AddrPort {
 }
 
 // dial connects as uid and says who answered, or what else happened.
-func dial(t *testing.T, ns *lab.Namespace, uid uint32, to netip.AddrPort) outcome {
+func dial(t testing.TB, ns *lab.Namespace, uid uint32, to netip.AddrPort) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()

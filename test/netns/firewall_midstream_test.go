@@ -51,7 +51,7 @@ func connectPipeAs(t *testing.T, uid uint32, from *lab.Namespace, source netip.A
 }
 
 // passes sends a line and says whether it arrived.
-func passes(t *testing.T, from, to *net.TCPConn) bool {
+func passes(t testing.TB, from, to *net.TCPConn) bool {
 	t.Helper()
 	if _, err := from.Write([]byte("line\r\n")); err != nil {
 		return false
