@@ -29,12 +29,16 @@ func (g *Guard) watch(ctx context.Context) error {
 // drifted notes a change of the rules. It must not wait: who puts the rules
 // back calls it, and a disk that hangs must not keep the rules from coming
 // back.
+//
+// A change without a difference is told as well: the comparison by the clock may
+// have put back what it did, without knowing who did it.
 func (g *Guard) drifted(c nft.Change) {
-	if len(c.Drifts) == 0 && c.Err == nil {
-		return // it left no difference
+	if again := !g.conditions.set("rules", c.Err); again && c.Err != nil && c.PID == 0 {
+		return // a repair is tried several times a second
 	}
-	g.conditions.set("rules", c.Err)
-	g.drifts.Add(1)
+	if len(c.Drifts) > 0 || c.Err != nil {
+		g.drifts.Add(1)
+	}
 	select {
 	case g.changes <- c:
 	default:
@@ -107,7 +111,7 @@ func driftReason(c nft.Change) string {
 
 func listDrifts(drifts []rules.Drift) string {
 	if len(drifts) == 0 {
-		return "the rules"
+		return "the rules, of which nothing was left to put back"
 	}
 	var told []string
 	for _, d := range drifts[:min(len(drifts), maxDriftsTold)] {

@@ -144,12 +144,13 @@ func TestGuardTellsOfDrift(t *testing.T) {
 	k := newFakeKernel()
 	missing := rules.Drift{Table: rules.Table, Change: rules.Missing}
 	err := runGuard(t, k, Options{}, func(t *testing.T, g *Guard) {
-		k.changes <- nft.Change{PID: 1 << 30, Process: "nft"} // left no difference
 		k.changes <- nft.Change{PID: 1 << 30, Process: "nft", Drifts: []rules.Drift{missing}}
 		k.changes <- nft.Change{Drifts: slices.Repeat([]rules.Drift{missing}, 7), Err: errors.New("no memory")}
+		k.changes <- nft.Change{Drifts: []rules.Drift{missing}, Err: errors.New("no memory")} // tried again
+		k.changes <- nft.Change{PID: 1 << 29, Process: "ufw"}                                 // left no difference
 		synctest.Wait()
 		events := k.audited()
-		if len(events) != 2 || g.drifts.Load() != 2 {
+		if len(events) != 3 || g.drifts.Load() != 2 {
 			t.Fatalf("%d drifts, events %+v", g.drifts.Load(), events)
 		}
 		if e := events[0]; e.PeerPID != 1<<30 || e.PeerExe != "nft" || e.Outcome != audit.OutcomeRestored || e.Kind != audit.KindDrift ||
@@ -159,8 +160,11 @@ func TestGuardTellsOfDrift(t *testing.T) {
 		if e := events[1]; e.Outcome != audit.OutcomeFailed || e.Error != "no memory" || !strings.HasSuffix(e.Reason, "and 2 more") {
 			t.Errorf("got %+v", e)
 		}
-		if g.conditions.all()["rules"] != "no memory" {
-			t.Errorf("conditions %v", g.conditions.all())
+		if e := events[2]; e.PeerPID != 1<<29 || e.PeerExe != "ufw" || e.Outcome != audit.OutcomeRestored {
+			t.Errorf("got %+v", e)
+		}
+		if got := g.conditions.all(); len(got) != 0 {
+			t.Errorf("conditions %v", got)
 		}
 	})
 	if err != nil {

@@ -155,29 +155,30 @@ func (k *relayKeeper) refresh(ctx context.Context, r *relayState) time.Duration 
 		return 0
 	}
 	k.mu.Lock()
-	before, wasFailing := k.current(), r.err != nil
+	before, wasFailing, isFirst := k.current(), r.failures > 0, r.resolved.IsZero()
 	wait := r.update(time.Now(), found, errs)
 	k.leave(before)
 	err, addrs := r.err, len(r.addrs[0])+len(r.addrs[1])
 	k.mu.Unlock()
-	k.report(r.Relay, wasFailing, err, addrs)
+	// Changes of state are told, not each failure.
+	if err != nil && !wasFailing || err == nil && (wasFailing || isFirst) {
+		k.report(r.Relay, err, addrs)
+	}
 	k.sync(ctx)
 	return wait
 }
 
-// report logs the two changes of state, not each failure.
-func (k *relayKeeper) report(r Relay, wasFailing bool, err error, addrs int) {
+func (k *relayKeeper) report(r Relay, err error, addrs int) {
 	fields := []zap.Field{
 		zap.String(logfields.Relay, r.Name),
 		zap.String(logfields.Name, r.Host),
 		zap.Int(logfields.Count, addrs),
 	}
-	switch {
-	case err != nil && !wasFailing:
+	if err != nil {
 		k.log.Warn("relay does not resolve, its addresses stay", append(fields, zap.Error(err))...)
-	case err == nil && wasFailing:
-		k.log.Info("relay resolves again", fields...)
+		return
 	}
+	k.log.Info("relay resolves", fields...)
 }
 
 // current is the set of the addresses that the relays have now. Needs mu.
@@ -272,7 +273,7 @@ func (k *relayKeeper) set(ctx context.Context, wanted map[netip.AddrPort]bool) e
 	if err := k.firewall.SetRelays(ctx, list); err != nil {
 		return fmt.Errorf("setting %d relay addresses: %w", len(list), err)
 	}
-	k.log.Info("relay addresses are set", zap.Int(logfields.Count, len(list)))
+	k.log.Debug("relay addresses are set", zap.Int(logfields.Count, len(list)))
 	return nil
 }
 

@@ -95,6 +95,10 @@ func (c *AttemptCounters) Read(ctx context.Context) (Counts, error) {
 		if c.table == nil || !maps.Equal(before.identity, c.table.identity) {
 			c.reset()
 		}
+		if !c.out.changed(before.totals[rules.CounterOut]) && !c.fwd.changed(before.totals[rules.CounterForward]) {
+			c.table = before
+			return Counts{}, nil
+		}
 		counts, err := c.readChanged(ctx, before)
 		if err != nil {
 			return Counts{}, fmt.Errorf("reading the attempts: %w", err)
@@ -158,7 +162,7 @@ const keepRounds = 4
 // when the sets are read after the counter: the difference is a lower bound
 // then, and exact in a calm moment.
 func (d *direction) read(ctx context.Context, s *socket, counter uint64, take func(Count)) (other uint64, err error) {
-	if counter == d.last && d.pending == 0 {
+	if !d.changed(counter) {
 		return 0, nil
 	}
 	d.round++
@@ -176,6 +180,9 @@ func (d *direction) read(ctx context.Context, s *socket, counter uint64, take fu
 	}
 	return d.excess(counter), nil
 }
+
+// changed reports whether the sets have to be read.
+func (d *direction) changed(counter uint64) bool { return counter != d.last || d.pending > 0 }
 
 // element returns by how much an element has grown.
 func (d *direction) element(seen seenSet, key elementKey, packets uint64) uint64 {

@@ -21,7 +21,7 @@ func TestGuardPutsTheRulesBackAndTellsWhoChangedThem(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	e := bed.events.await(t, 2*time.Second, "the drift", isDrift)
+	e := bed.events.await(t, 2*time.Second, "the drift", func(e audit.Event) bool { return isDrift(e) && e.PeerPID != 0 })
 	if e.PeerPID != cmd.Process.Pid || !strings.HasPrefix(e.Reason, `"nft" (pid `) || e.Outcome != audit.OutcomeRestored {
 		t.Errorf("pid %d, reason %q, outcome %q, want pid %d", e.PeerPID, e.Reason, e.Outcome, cmd.Process.Pid)
 	}
