@@ -12,6 +12,17 @@ func configFlag(set *flag.FlagSet) *string {
 	return set.String("config", config.DefaultPath, "the configuration `FILE`")
 }
 
+// onlyConfig parses the flags of a command that has --config and nothing else.
+func (c *console) onlyConfig(name string, args []string) (path string, err error) {
+	set := c.flags(name)
+	config := configFlag(set)
+	rest, err := parse(set, args)
+	if err != nil {
+		return "", err
+	}
+	return *config, noArguments(rest)
+}
+
 // loadConfig reads a configuration and prints all that is wrong with it. A
 // default file that does not exist stands for the defaults where that is allowed.
 func (c *console) loadConfig(path string, options config.Options) (*config.Config, error) {

@@ -10,21 +10,16 @@ import (
 
 // guardCommand is the guard process: the firewall half, as root.
 func guardCommand(ctx context.Context, c *console, args []string) error {
-	set := c.flags("guard")
-	path := configFlag(set)
-	rest, err := parse(set, args)
+	path, err := c.onlyConfig("guard", args)
 	if err != nil {
 		return err
 	}
-	if err := noArguments(rest); err != nil {
-		return err
-	}
 	load := func() (*config.Config, error) {
-		return c.loadConfig(*path, config.Options{MissingOK: true, SkipSecrets: true})
+		return c.loadConfig(path, config.Options{MissingOK: true, SkipSecrets: true})
 	}
 	// A file with errors must not leave the host open at boot: what can be read
 	// of it is used, until a reload with a good one.
-	cfg, problems := config.Salvage(*path)
+	cfg, problems := config.Salvage(path)
 	c.printProblems(problems)
 	err = app.Guard(ctx, cfg, load)
 	if errors.Is(err, app.ErrNoProxyUser) {

@@ -11,17 +11,12 @@ import (
 
 // serveCommand is the proxy process: the mail half, as its own user.
 func serveCommand(ctx context.Context, c *console, args []string) error {
-	set := c.flags("serve")
-	path := configFlag(set)
-	rest, err := parse(set, args)
+	path, err := c.onlyConfig("serve", args)
 	if err != nil {
 		return err
 	}
-	if err := noArguments(rest); err != nil {
-		return err
-	}
 	load := func() (*config.Config, error) {
-		return c.loadConfig(*path, config.Options{MissingOK: true, Credential: systemd.Credential})
+		return c.loadConfig(path, config.Options{MissingOK: true, Credential: systemd.Credential})
 	}
 	cfg, err := load()
 	if err != nil {
