@@ -66,6 +66,7 @@ func TestService(t *testing.T) {
 		{"Watchdog", testWatchdog},
 		{"Stop", testStop},
 		{"Reboot", testReboot},
+		{"BrokenBoot", testBrokenBoot},
 		{"Uninstall", testUninstall},
 	} {
 		t.Run(part.name, func(t *testing.T) {
