@@ -30,13 +30,13 @@ const (
 // and adds details.
 type collector struct {
 	guard *Guard
-	who   *attributor
+	who   *attributor // nil until open
 	wake  chan struct{}
 	seen  recentAttempts
 
 	log   attemptLog    // until readLog takes it
 	total atomic.Uint64 // attempts told since the start
-	lost  atomic.Uint64 // packets that the log had no room for
+	lost  atomic.Uint64 // packets whose details were lost
 
 	mu     sync.Mutex
 	counts attemptCounts // nil until opened
@@ -47,7 +47,6 @@ type collector struct {
 func newCollector(g *Guard) *collector {
 	return &collector{
 		guard: g,
-		who:   newAttributor(g.log),
 		wake:  make(chan struct{}, 1),
 		agg:   newAggregator(),
 	}
@@ -57,6 +56,9 @@ func newCollector(g *Guard) *collector {
 func (c *collector) open(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.who == nil {
+		c.who = newAttributor(c.guard.log)
+	}
 	if err := c.openCounts(ctx); err != nil {
 		c.guard.log.Warn("attempts are not counted yet", zap.Error(err))
 	}
@@ -140,8 +142,10 @@ func (c *collector) collect(ctx context.Context) error {
 
 // close tells what is still gathered.
 func (c *collector) close(ctx context.Context) {
-	if err := c.collect(ctx); err != nil {
-		c.guard.log.Warn("the last attempts were not read", zap.Error(err))
+	for range 2 { // the first time, what is in no set is not yet sure
+		if err := c.collect(ctx); err != nil {
+			c.guard.log.Warn("the last attempts were not read", zap.Error(err))
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -202,7 +206,7 @@ func (c *collector) readLog(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil && len(attempts) == 0 {
+		if err != nil {
 			return err
 		}
 		c.lost.Store(before + log.Lost())

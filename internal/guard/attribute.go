@@ -89,6 +89,9 @@ func (a *attributor) event(r report, detail nft.Attempt, o Options) *audit.Event
 		Reason:      reasonOf(r, detail),
 		Count:       r.count,
 	}
+	if !detail.Time.IsZero() {
+		e.Time = detail.Time
+	}
 	if r.forwarded && !e.Source.IsValid() && r.source.IsValid() {
 		e.Source = netip.AddrPortFrom(r.source, 0)
 	}

@@ -24,6 +24,7 @@ func runGuard(t *testing.T, k *fakeKernel, o Options, f func(t *testing.T, g *Gu
 	synctest.Test(t, func(t *testing.T) {
 		k.changes, k.logged, k.counted = make(chan nft.Change), make(chan []nft.Attempt), make(chan nft.Counts, 1)
 		g := k.newGuard(t, o)
+		g.attempts.who = newAttributor(zap.NewNop())
 		g.attempts.who.procs.root = t.TempDir() // nobody is to be seen
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -60,7 +61,7 @@ func TestRunPutsTheRulesUpFirstAndEndsInOrder(t *testing.T) {
 		t.Error(err)
 	}
 	at := slices.Index(k.calls, "close log")
-	if after := k.calls[at:]; !slices.Equal(after[len(after)-5:], []string{"read counts", "close counts", "close sockets", "remove", "close"}) {
+	if after := k.calls[at:]; !slices.Equal(after[len(after)-6:], []string{"read counts", "read counts", "close counts", "close sockets", "remove", "close"}) {
 		t.Errorf("ended with %q", after)
 	}
 }

@@ -57,8 +57,7 @@ type Status struct {
 	// Drifts is how often others changed the rules since the guard started.
 	Drifts uint64 `json:"drifts"`
 	// Attempts is how many attempts were told in events since the guard
-	// started; LogLost how many the kernel's log had no room for, which have
-	// counts and no details.
+	// started; LogLost how many of them the kernel's log has no details of.
 	Attempts uint64 `json:"attempts"`
 	LogLost  uint64 `json:"log_lost,omitzero"`
 	// Packets are those that the kernel's counters have counted, local and

@@ -3,7 +3,6 @@ package nft
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 )
@@ -50,29 +49,25 @@ func OpenAttempts(group uint16) (*AttemptReader, error) {
 }
 
 // Read waits for the next attempts, 10 ms at most after the first of them was
-// made. It returns the context's error when that is done. Attempts and an error
-// may come together: some of what was read made no sense.
+// made. It returns the context's error when that is done.
 func (r *AttemptReader) Read(ctx context.Context) ([]Attempt, error) {
 	var attempts []Attempt
-	var bad error
 	err := r.log.receive(ctx, func(p nflogPacket) {
 		a, err := attemptOf(p)
 		if err != nil {
-			bad = err
+			r.log.lost.Add(1)
 			return
 		}
 		a.Time = time.Now()
 		a.InInterface = r.links.name(p.inIndex)
 		attempts = append(attempts, a)
 	})
-	if err == nil && bad != nil {
-		err = fmt.Errorf("reading a logged packet: %w", bad)
-	}
 	return attempts, err
 }
 
-// Lost returns how many logged attempts did not fit into the receive buffer
-// since the reader was opened.
+// Lost returns how many logged attempts Read did not return since the reader was
+// opened: the receive buffer was full, or they made no sense. A packet can be
+// made so: not being logged in detail is all that its sender gains.
 func (r *AttemptReader) Lost() uint64 { return r.log.lost.Load() }
 
 // Close gives the group back and ends a Read under way.

@@ -79,8 +79,8 @@ func (r *nflogReader) awaitAck(sequence uint32) error {
 	}
 }
 
-// receive waits for packets and passes them on one by one. Messages that do not
-// parse are returned as one joined error, after the others were passed on.
+// receive waits for packets and passes them on one by one. A packet whose
+// message makes no sense is lost like one that did not come.
 func (r *nflogReader) receive(ctx context.Context, each func(nflogPacket)) error {
 	messages := r.pending
 	r.pending = nil
@@ -90,20 +90,19 @@ func (r *nflogReader) receive(ctx context.Context, each func(nflogPacket)) error
 			return err
 		}
 	}
-	var errs []error
 	for _, m := range messages {
 		if m.Header.Type != nflogType(nflogMsgPacket) {
 			continue // the end-of-batch mark
 		}
 		p, err := parseNflogPacket(m.Data)
+		r.count(p)
 		if err != nil {
-			errs = append(errs, err)
+			r.lost.Add(1)
 			continue
 		}
-		r.count(p)
 		each(p)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (r *nflogReader) wait(ctx context.Context) ([]netlink.Message, error) {
