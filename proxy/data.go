@@ -108,8 +108,8 @@ func (s *session) finishMessage() {
 	t.outcome = t.intake.finish()
 	t.outcome.reply = s.mark(t.outcome.reply)
 	s.out = t.outcome.reply.AppendTo(s.out)
-	if !t.outcome.reply.Positive() {
-		defer s.countError()
+	if t.intake.refusal != nil {
+		defer s.countError() // ours; the relay's refusal is not held against the session
 	}
 	s.dropTransaction()
 }

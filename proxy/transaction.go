@@ -177,9 +177,12 @@ func (s *session) answerRcpt(rcpt smtp.Recipient, reply smtp.Reply) {
 	if reply.Positive() {
 		t.envelope.Recipients = append(t.envelope.Recipients, rcpt)
 		s.state = stateRcpt
-		return
 	}
-	s.countError()
+	if rcpt.Address == "" {
+		// A list with dead addresses is no attack: what the relay or policy
+		// refuses is answered and not held against the session.
+		s.countError()
+	}
 }
 
 // offer gives the recipients to the delivery, which it begins with the first.
