@@ -232,9 +232,17 @@ func (s *session) farewell(code int, enhanced smtp.EnhancedCode, text string) {
 	_ = s.flush()
 }
 
+// writeTime is the least that a client has for taking a reply, however long the
+// relay thought about it. A 250 that is lost here is a message sent twice.
+const writeTime = 30 * time.Second
+
+// flush writes the replies that are due.
 func (s *session) flush() error {
 	if len(s.out) == 0 {
 		return nil
+	}
+	if now := time.Now(); !s.closing && s.deadline.Sub(now) < writeTime {
+		_ = s.conn.SetWriteDeadline(now.Add(writeTime))
 	}
 	_, err := s.conn.Write(s.out)
 	s.out = s.out[:0]
