@@ -27,15 +27,20 @@ var bodyBuffers = sync.Pool{New: func() any { return new([chunkRoom + bodySize]b
 type body struct {
 	buffer  *[chunkRoom + bodySize]byte
 	n       int         // octets gathered behind chunkRoom
-	last    byte        // the message's last octet so far
+	last    byte        // the message's last octet so far; LF before the first
 	waiting bool        // DATA was sent and 354 not read yet
-	ready   bool        // 354 was read
 	chunks  int         // BDAT commands without their reply
 	reply   *smtp.Reply // the relay's last word on the message: what follows is dropped
 	failure *Error      // the connection's: what follows is dropped
 }
 
 func (b *body) gathered() []byte { return b.buffer[chunkRoom : chunkRoom+b.n] }
+
+func (b *body) borrow() {
+	if b.buffer == nil {
+		b.buffer = bodyBuffers.Get().(*[chunkRoom + bodySize]byte)
+	}
+}
 
 func (b *body) free() {
 	if b.buffer != nil {
@@ -56,19 +61,31 @@ func (t *Transaction) StartData() {
 	}
 	t.phase = phaseData
 	_ = t.c.SetDeadline(time.Now().Add(t.pool.options.Timeouts.Command))
-	if _, err := t.c.Write([]byte("DATA\r\n")); err != nil {
+	if t.outOfStep() {
+		return
+	}
+	if _, err := t.c.Write(dataCommand); err != nil {
 		t.body.failure = t.pool.fail(StepData, err)
 		return
 	}
 	t.body.waiting = true
 }
 
+var dataCommand = []byte("DATA\r\n")
+
+// outOfStep finds a reply that came before its command: what the relay says
+// from here on could be about anything, and must not be taken for custody.
+func (t *Transaction) outOfStep() bool {
+	if len(t.c.reader.Unread()) > 0 {
+		t.body.failure = t.pool.fail(StepData, errExtraReply)
+	}
+	return t.body.failure != nil
+}
+
 // Write takes octets of the message, without transparency and with CRLF line
 // ends, and copies them. What the relay makes of it is told by Finish.
 func (t *Transaction) Write(p []byte) {
-	if t.body.buffer == nil {
-		t.body.buffer = bodyBuffers.Get().(*[chunkRoom + bodySize]byte)
-	}
+	t.body.borrow()
 	for len(p) > 0 && !t.body.over() {
 		n := t.gather(p)
 		t.body.last = p[n-1]
@@ -90,8 +107,7 @@ func (t *Transaction) gather(p []byte) int {
 		return n
 	}
 	n := min(len(p), room/2)
-	lineStart := b.last == '\n' || b.last == 0
-	b.n = len(smtp.AppendStuffed(b.gathered(), p[:n], lineStart))
+	b.n = len(smtp.AppendStuffed(b.gathered(), p[:n], b.last == '\n'))
 	return n
 }
 
@@ -99,6 +115,7 @@ func (t *Transaction) gather(p []byte) int {
 // is an *Error and then nobody answers for the message but, where it says
 // Unknown, perhaps the relay.
 func (t *Transaction) Finish() (smtp.Reply, error) {
+	t.body.borrow()
 	if t.body.last != '\n' {
 		t.Write([]byte("\r\n"))
 	}
@@ -125,12 +142,7 @@ func (t *Transaction) Finish() (smtp.Reply, error) {
 func (t *Transaction) flushBody(last bool) {
 	b := &t.body
 	if t.c.capabilities.Chunking {
-		t.writeBody(t.chunk(last), last)
-		b.chunks++
-		b.n = 0
-		if !last && b.chunks >= maxChunks && !b.over() {
-			t.readChunkReply()
-		}
+		t.flushChunk(last)
 		return
 	}
 	t.StartData()
@@ -139,6 +151,27 @@ func (t *Transaction) flushBody(last bool) {
 	}
 	if !b.over() {
 		t.writeBody(b.gathered(), last)
+	}
+	b.n = 0
+}
+
+// flushChunk writes a chunk, ahead of the replies to those before it where the
+// relay allows pipelining (RFC 3030 section 2).
+func (t *Transaction) flushChunk(last bool) {
+	b := &t.body
+	if b.chunks == 0 && t.outOfStep() {
+		return
+	}
+	ahead := 1
+	if t.c.capabilities.Pipelining {
+		ahead = maxChunks
+	}
+	for b.chunks >= ahead && !b.over() {
+		t.readChunkReply()
+	}
+	if !b.over() {
+		t.writeBody(t.chunk(last), last)
+		b.chunks++
 	}
 	b.n = 0
 }
@@ -168,7 +201,8 @@ func (t *Transaction) awaitGo() {
 	case err != nil:
 		t.body.failure = t.pool.fail(StepData, closedIfEOF(err))
 	case reply.Code == 354:
-		t.body.ready = true
+	case aboutUs(reply):
+		t.body.failure = t.pool.fail(stepOf(reply), &refusal{reply})
 	case reply.Transient() || reply.Permanent():
 		t.body.reply = &reply
 		// The relay keeps the envelope after it refused DATA.
@@ -186,14 +220,27 @@ func (t *Transaction) writeBody(p []byte, last bool) {
 	if err == nil {
 		return
 	}
-	_ = t.c.SetReadDeadline(time.Now().Add(time.Second))
-	reply, readErr := smtp.ReadReply(t.c.reader)
-	if readErr == nil && (reply.Permanent() || reply.Transient()) {
+	if reply, ok := t.lastWord(); ok {
 		t.refuse(reply)
 		return
 	}
 	t.body.failure = t.pool.fail(StepData, err)
 	t.body.failure.Unknown = last
+}
+
+// lastWord looks for a refusal behind the replies to earlier chunks.
+func (t *Transaction) lastWord() (smtp.Reply, bool) {
+	_ = t.c.SetReadDeadline(time.Now().Add(time.Second))
+	for range t.body.chunks + 1 {
+		reply, err := smtp.ReadReply(t.c.reader)
+		if err != nil {
+			break
+		}
+		if reply.Permanent() || reply.Transient() {
+			return reply, true
+		}
+	}
+	return smtp.Reply{}, false
 }
 
 // refuse keeps the relay's refusal of data that it did not let us finish.
@@ -217,32 +264,30 @@ func (t *Transaction) readChunkReply() {
 	}
 }
 
-// readFinal reads the reply that decides about custody.
+// readFinal reads the reply that decides about custody. A failure after the end
+// of data was sent leaves it unknown.
 func (t *Transaction) readFinal() {
-	for t.body.chunks > 1 && !t.body.over() {
+	b := &t.body
+	for b.chunks > 1 && !b.over() {
 		t.readChunkReply()
 	}
-	if t.body.over() {
-		t.afterEnd()
-		return
+	if !b.over() {
+		t.readReplyToEnd()
 	}
+	if b.failure != nil {
+		b.failure.Unknown = true
+	}
+}
+
+func (t *Transaction) readReplyToEnd() {
 	_ = t.c.SetDeadline(time.Now().Add(t.pool.options.Timeouts.DataEnd))
 	reply, err := smtp.ReadReply(t.c.reader)
 	switch {
 	case err != nil:
 		t.body.failure = t.pool.fail(StepDataEnd, closedIfEOF(err))
-		t.afterEnd()
 	case reply.Intermediate():
 		t.body.failure = t.pool.fail(StepDataEnd, &refusal{reply})
-		t.afterEnd()
 	default:
 		t.body.reply = &reply
-	}
-}
-
-// afterEnd marks a failure after the end of data was sent.
-func (t *Transaction) afterEnd() {
-	if t.body.failure != nil {
-		t.body.failure.Unknown = true
 	}
 }

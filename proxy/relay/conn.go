@@ -22,9 +22,12 @@ const readBuffer = 4096
 // conn is one connection to the relay, ready for a transaction.
 type conn struct {
 	net.Conn
+	raw          net.Conn // below TLS
 	reader       *smtp.Reader
 	capabilities Capabilities
-	uses         int       // transactions begun
+	uses         int    // transactions begun
+	holder       string // to whom it is lent
+	stopCut      func() bool
 	kept         bool      // it was idle before it was lent
 	idleSince    time.Time // when it was given back
 	needsReset   bool      // RSET goes before the next MAIL
@@ -36,6 +39,11 @@ type Capabilities struct {
 	smtp.Capabilities
 	mechanisms []string
 	startTLS   bool
+}
+
+// cover says that what the others allow may be sent under these too.
+func (c Capabilities) cover(others Capabilities) bool {
+	return (c.EightBitMIME || !others.EightBitMIME) && (c.UTF8 || !others.UTF8)
 }
 
 // dial opens a connection and brings it to where MAIL may be sent.
@@ -68,17 +76,29 @@ func (p *Pool) dialEndpoint(ctx context.Context, endpoint Endpoint) (*conn, erro
 	if err != nil {
 		return nil, p.fail(StepConnect, err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	_ = raw.SetDeadline(time.Now().Add(p.options.Timeouts.Handshake))
-	c := &conn{Conn: raw}
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer stop()
+	c := &conn{Conn: raw, raw: raw}
 	if err := p.greet(ctx, c, endpoint.TLS); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
-	p.capabilities.Store(&c.capabilities)
+	offered := c.capabilities
+	p.capabilities.Store(&offered)
 	return c, nil
 }
+
+// lendTo ties the connection to a context: what waits for the relay must not
+// outlive the session that it waits for.
+func (c *conn) lendTo(ctx context.Context, holder string) {
+	c.holder = holder
+	c.uses++
+	c.stopCut = context.AfterFunc(ctx, func() { _ = c.raw.Close() })
+}
+
+// takeBack unties it; false if it was cut off.
+func (c *conn) takeBack() bool { return c.stopCut() }
 
 // greet is everything between connect and the first MAIL.
 func (p *Pool) greet(ctx context.Context, c *conn, mode TLSMode) error {

@@ -57,6 +57,39 @@ func (e *Error) ClientReply() smtp.Reply {
 	return smtp.NewReply(451, smtp.EnhancedCode{4, 4, 1}, "the relay cannot be reached, try again later")
 }
 
+// aboutUs says that a reply is about our connection or our login and not about
+// the client's message: 421 closes the connection (RFC 5321 section 3.8), 503
+// is about the order of commands, 530, 535 and 538 ask for or refuse a login
+// (RFC 4954 section 6), and 3yz answers nothing that we sent.
+func aboutUs(reply smtp.Reply) bool {
+	switch reply.Code {
+	case 421, 503, 530, 535, 538:
+		return true
+	}
+	return reply.Intermediate()
+}
+
+// ForClient makes the relay's reply one that the client can be given. What is
+// about us becomes transient: neither the client nor its message is at fault.
+func ForClient(reply smtp.Reply) smtp.Reply {
+	if aboutUs(reply) {
+		return (&Error{Step: stepOf(reply)}).ClientReply()
+	}
+	if reply.Enhanced == (smtp.EnhancedCode{}) {
+		reply.Enhanced[0] = reply.Code / 100 // RFC 2034 section 4: each reply has one
+	}
+	return reply
+}
+
+// stepOf is the step that a reply about us belongs to.
+func stepOf(reply smtp.Reply) Step {
+	switch reply.Code {
+	case 530, 535, 538:
+		return StepAuth
+	}
+	return StepEnvelope
+}
+
 // refusal is a reply that ended an attempt, as the cause of an Error.
 type refusal struct{ reply smtp.Reply }
 
@@ -69,4 +102,7 @@ var (
 	errEarly       = errors.New("the relay sent something before the TLS handshake")
 	errClosed      = errors.New("the relay closed the connection")
 	errNoEndpoints = errors.New("the relay's name has no address")
+	errBusy        = errors.New("all connections were busy for too long")
+	errExtraReply  = errors.New("the relay sent more replies than there were commands")
+	errLess        = errors.New("the relay offers less than it did before")
 )

@@ -83,13 +83,13 @@ func (p *Pool) saslClient(offered []string) (sasl.Client, error) {
 	}
 	for _, mechanism := range wanted {
 		if slices.Contains(offered, mechanism) {
-			return newSASLClient(mechanism, p.options.Username, string(p.options.Password()))
+			return p.newSASLClient(mechanism, p.options.Username, string(p.options.Password()))
 		}
 	}
 	return nil, errNoAuth
 }
 
-func newSASLClient(mechanism, username, password string) (sasl.Client, error) {
+func (p *Pool) newSASLClient(mechanism, username, password string) (sasl.Client, error) {
 	switch mechanism {
 	case "PLAIN":
 		return sasl.NewPlainClient("", username, password), nil
@@ -98,7 +98,7 @@ func newSASLClient(mechanism, username, password string) (sasl.Client, error) {
 	case "CRAM-MD5":
 		return &cramClient{username: username, password: password}, nil
 	case "SCRAM-SHA-256":
-		client, err := scram.SHA256.NewClient(username, password, "")
+		client, err := p.scram()
 		if err != nil {
 			return nil, errors.New("the relay's user name or password cannot be used with SCRAM-SHA-256 (RFC 4013)")
 		}

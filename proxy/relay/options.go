@@ -52,6 +52,7 @@ type Options struct {
 // suits a queue; here a client waits behind us, so all but the end of data are
 // shorter (docs/conformance.md).
 type Timeouts struct {
+	Wait      time.Duration // for a connection while all are lent
 	Connect   time.Duration // TCP, per address
 	Handshake time.Duration // greeting, TLS, EHLO and AUTH together
 	Command   time.Duration // one flight of commands
@@ -62,7 +63,7 @@ type Timeouts struct {
 // DefaultTimeouts are what the proxy uses.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
-		Connect: 10 * time.Second, Handshake: time.Minute, Command: 2 * time.Minute,
+		Wait: 30 * time.Second, Connect: 10 * time.Second, Handshake: time.Minute, Command: 2 * time.Minute,
 		Block: 3 * time.Minute, DataEnd: 10 * time.Minute,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/xdg-go/scram"
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/proxy/smtp"
@@ -18,7 +19,7 @@ type Pool struct {
 	options      Options
 	tlsConfig    *tls.Config
 	capabilities atomic.Pointer[Capabilities] // of the last connection
-	slots        chan struct{}                // one is held by each lent connection
+	slots        *slots                       // one is held by each lent connection
 
 	mu      sync.Mutex
 	idle    []*conn // the last one was used last
@@ -32,7 +33,7 @@ func New(options Options) *Pool {
 	return &Pool{
 		options:   options,
 		tlsConfig: newTLSConfig(options),
-		slots:     make(chan struct{}, options.Connections),
+		slots:     newSlots(options.Connections),
 	}
 }
 
@@ -48,10 +49,13 @@ func (p *Pool) Capabilities() (Capabilities, bool) {
 	return Capabilities{}, false
 }
 
+// prober holds the connections of Probe, which are nobody's.
+const prober = ""
+
 // Probe opens one connection, so that the relay's capabilities are known and
 // its faults are seen before the first message, and keeps it. The error is an *Error.
 func (p *Pool) Probe(ctx context.Context) error {
-	c, err := p.lend(ctx, false)
+	c, err := p.lend(ctx, prober)
 	if err != nil {
 		return err
 	}
@@ -59,28 +63,31 @@ func (p *Pool) Probe(ctx context.Context) error {
 	return nil
 }
 
-// lend gives an idle connection, or a new one. fresh asks for a new one.
-func (p *Pool) lend(ctx context.Context, fresh bool) (*conn, error) {
-	select {
-	case p.slots <- struct{}{}:
-	default:
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil, p.fail(StepWait, ctx.Err())
+// lend gives an idle connection, or a new one. When ctx ends the connection is
+// cut off, whatever waits for it.
+func (p *Pool) lend(ctx context.Context, holder string) (*conn, error) {
+	if err := p.wait(ctx, holder); err != nil {
+		return nil, p.fail(StepWait, err)
+	}
+	c := p.takeIdle()
+	if c == nil {
+		var err error
+		if c, err = p.dial(ctx); err != nil {
+			p.slots.release(holder)
+			return nil, err
 		}
 	}
-	if !fresh {
-		if c := p.takeIdle(); c != nil {
-			return c, nil
-		}
-	}
-	c, err := p.dial(ctx)
-	if err != nil {
-		<-p.slots
-		return nil, err
-	}
+	c.lendTo(ctx, holder)
 	return c, nil
+}
+
+func (p *Pool) wait(ctx context.Context, holder string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.options.Timeouts.Wait, errBusy)
+	defer cancel()
+	if err := p.slots.acquire(ctx, holder); err != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 func (p *Pool) takeIdle() *conn {
@@ -99,7 +106,11 @@ func (p *Pool) takeIdle() *conn {
 
 // giveBack keeps a healthy connection for the next transaction.
 func (p *Pool) giveBack(c *conn) {
-	defer func() { <-p.slots }()
+	if !c.takeBack() || len(c.reader.Unread()) > 0 {
+		p.discard(c)
+		return
+	}
+	defer p.slots.release(c.holder)
 	p.mu.Lock()
 	if p.retired || p.options.MaxTransactions > 0 && c.uses >= p.options.MaxTransactions {
 		p.mu.Unlock()
@@ -116,8 +127,9 @@ func (p *Pool) giveBack(c *conn) {
 
 // discard closes a connection whose state is not known.
 func (p *Pool) discard(c *conn) {
+	c.takeBack()
 	_ = c.Close()
-	<-p.slots
+	p.slots.release(c.holder)
 }
 
 // reap closes what was idle for too long. It runs on its own timer, which
@@ -171,9 +183,11 @@ func (p *Pool) fail(step Step, cause error) *Error {
 }
 
 // Begin lends a connection and queues MAIL, which goes out with the first
-// recipients. The error is an *Error.
-func (p *Pool) Begin(ctx context.Context, reversePath string, params smtp.MailParams) (*Transaction, error) {
-	c, err := p.lend(ctx, false)
+// recipients. holder is whose transaction it is: no one holder gets all
+// connections. When ctx ends so does the transaction, at once. The error is an
+// *Error.
+func (p *Pool) Begin(ctx context.Context, holder, reversePath string, params smtp.MailParams) (*Transaction, error) {
+	c, err := p.lend(ctx, holder)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
-	"time"
+	"slices"
 
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
@@ -17,6 +17,7 @@ type Transaction struct {
 	params      smtp.MailParams
 	phase       phase
 	flight      flight
+	refusal     smtp.Reply // of MAIL
 	body        body
 }
 
@@ -32,9 +33,8 @@ const (
 )
 
 func newTransaction(p *Pool, c *conn, reversePath string, params smtp.MailParams) *Transaction {
-	c.uses++
 	t := &Transaction{pool: p, c: c, reversePath: reversePath, params: params}
-	t.flight.refusal = smtp.NewReply(451, smtp.EnhancedCode{4, 4, 2}, "the relay did not take the sender")
+	t.body.last = '\n'
 	return t
 }
 
@@ -68,7 +68,7 @@ func (t *Transaction) Recipients(ctx context.Context, recipients []smtp.Recipien
 
 func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Recipient) ([]smtp.Reply, error) {
 	if t.phase == phaseRefused {
-		return repeat(t.flight.refusal, len(recipients)), nil
+		return slices.Repeat([]smtp.Reply{t.refusal}, len(recipients)), nil
 	}
 	kept := t.phase == phaseNew && t.c.kept
 	replies, err := t.sendEnvelope(recipients)
@@ -81,20 +81,36 @@ func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Rec
 		replies, err = t.sendEnvelope(recipients)
 	}
 	if err != nil {
-		return nil, t.pool.fail(StepEnvelope, err)
+		return nil, t.pool.fail(stepOfCause(err), err)
 	}
 	return replies, nil
 }
 
+func stepOfCause(err error) Step {
+	var r *refusal
+	if errors.As(err, &r) {
+		return stepOf(r.reply)
+	}
+	return StepEnvelope
+}
+
+// replaceConnection dials in place of a connection that went away. The slot
+// stays ours.
 func (t *Transaction) replaceConnection(ctx context.Context) error {
-	t.pool.discard(t.c)
+	old := t.c
 	t.c = nil
-	c, err := t.pool.lend(ctx, true)
+	old.takeBack()
+	_ = old.Close()
+	c, err := t.pool.dial(ctx)
 	if err != nil {
+		t.pool.slots.release(old.holder)
 		return err
 	}
-	c.uses++
+	c.lendTo(ctx, old.holder)
 	t.c = c
+	if !c.capabilities.cover(old.capabilities) {
+		return t.pool.fail(StepEnvelope, errLess) // the message was taken for what the old one offered
+	}
 	return nil
 }
 
@@ -130,21 +146,20 @@ func (t *Transaction) sendEnvelope(recipients []smtp.Recipient) ([]smtp.Reply, e
 func (t *Transaction) mailReply(mail smtp.Reply, rest []smtp.Reply) ([]smtp.Reply, error) {
 	t.c.needsReset = true // until the end of data is answered
 	switch {
-	case mail.Code == 421, mail.Intermediate():
+	case aboutUs(mail):
 		return nil, &refusal{mail}
 	case !mail.Positive():
-		t.phase, t.flight.refusal = phaseRefused, mail
-		return repeat(mail, len(rest)), nil
+		t.phase, t.refusal = phaseRefused, mail
+		return slices.Repeat([]smtp.Reply{mail}, len(rest)), nil
 	}
 	t.phase = phaseEnvelope
 	return asRecipientReplies(rest)
 }
 
-// asRecipientReplies refuses what is no answer to RCPT. A 421 is the relay's
-// farewell to us, not ours to the client (RFC 5321 section 3.8).
+// asRecipientReplies refuses what is no answer to RCPT.
 func asRecipientReplies(replies []smtp.Reply) ([]smtp.Reply, error) {
 	for _, reply := range replies {
-		if reply.Code == 421 || reply.Intermediate() {
+		if aboutUs(reply) {
 			return nil, &refusal{reply}
 		}
 	}
@@ -178,92 +193,3 @@ func (t *Transaction) end(reply smtp.Reply) {
 	}
 	t.Abort()
 }
-
-func repeat(reply smtp.Reply, n int) []smtp.Reply {
-	replies := make([]smtp.Reply, n)
-	for i := range replies {
-		replies[i] = reply
-	}
-	return replies
-}
-
-// appendMail writes MAIL with the parameters that this relay knows.
-func appendMail(dst []byte, reversePath string, params smtp.MailParams, caps Capabilities) []byte {
-	dst = append(dst, "MAIL FROM:<"...)
-	dst = append(dst, reversePath...)
-	dst = append(dst, '>')
-	if params.Body != "" && caps.EightBitMIME {
-		dst = append(append(dst, " BODY="...), params.Body...)
-	}
-	if params.UTF8 {
-		dst = append(dst, " SMTPUTF8"...)
-	}
-	if params.Ret != "" && caps.DSN {
-		dst = append(append(dst, " RET="...), params.Ret...)
-	}
-	if params.EnvID != "" && caps.DSN {
-		dst = append(append(dst, " ENVID="...), params.EnvID...)
-	}
-	return append(dst, '\r', '\n')
-}
-
-func appendRcpt(dst []byte, rcpt smtp.Recipient, caps Capabilities) []byte {
-	dst = append(dst, "RCPT TO:<"...)
-	dst = append(dst, rcpt.Address...)
-	dst = append(dst, '>')
-	if rcpt.Params.Notify != "" && caps.DSN {
-		dst = append(append(dst, " NOTIFY="...), rcpt.Params.Notify...)
-	}
-	if rcpt.Params.ORcpt != "" && caps.DSN {
-		dst = append(append(dst, " ORCPT="...), rcpt.Params.ORcpt...)
-	}
-	return append(dst, '\r', '\n')
-}
-
-// flight is the commands that go out together.
-type flight struct {
-	commands []byte
-	ends     []int      // of each command, in commands
-	refusal  smtp.Reply // of MAIL
-}
-
-func (f *flight) start() { f.commands, f.ends = f.commands[:0], f.ends[:0] }
-
-// line is where the next command is appended; add takes the result.
-func (f *flight) line() []byte { return f.commands }
-
-func (f *flight) add(commands []byte) {
-	f.commands = commands
-	f.ends = append(f.ends, len(commands))
-}
-
-// send writes the commands, at once where the relay allows it (RFC 2920), and
-// reads a reply for each. More replies than commands is an error: the next
-// transaction would take them for its own.
-func (f *flight) send(c *conn, timeout time.Duration) ([]smtp.Reply, error) {
-	_ = c.SetDeadline(time.Now().Add(timeout))
-	replies := make([]smtp.Reply, 0, len(f.ends))
-	from := 0
-	for i, end := range f.ends {
-		if c.capabilities.Pipelining {
-			end = len(f.commands)
-		}
-		if from < end {
-			if _, err := c.Write(f.commands[from:end]); err != nil {
-				return nil, err
-			}
-			from = end
-		}
-		reply, err := smtp.ReadReply(c.reader)
-		if err != nil {
-			return nil, closedIfEOF(err)
-		}
-		replies = append(replies, reply)
-		if i == len(f.ends)-1 && len(c.reader.Unread()) > 0 {
-			return nil, errExtraReply
-		}
-	}
-	return replies, nil
-}
-
-var errExtraReply = errors.New("the relay sent more replies than there were commands")
