@@ -8,11 +8,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/internal/lab"
 	"github.com/smtpwall/smtpwall/rules"
@@ -134,7 +137,7 @@ func (f *firewall) dialIn(cgroup string, to netip.AddrPort) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	cmd := lab.AsUser(f.Host.Command(f.t.Context(), self), fwOrdinary, fwOrdinary)
+	cmd := f.Host.Command(f.t.Context(), self)
 	cmd.Env = append(os.Environ(), childRole+"="+to.String())
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -142,8 +145,13 @@ func (f *firewall) dialIn(cgroup string, to netip.AddrPort) {
 	}
 }
 
-// firewallDial is what the child of dialIn does.
+// firewallDial is what the child of dialIn does, as an ordinary user (who might
+// not be allowed to execute this test program).
 func firewallDial(to string) error {
+	runtime.LockOSThread()
+	if _, err := unix.SetfsuidRetUid(fwOrdinary); err != nil {
+		return err
+	}
 	conn, err := net.DialTimeout("tcp", to, 2*time.Second)
 	if err == nil {
 		return conn.Close()
