@@ -211,9 +211,9 @@ func outcomeOf(r report, o rules.Options) string {
 func reasonOf(r report, detail nft.Attempt) string {
 	switch {
 	case !r.known && r.forwarded:
-		return "forwarded, and too many for each to be told"
+		return "forwarded: too many for each to be told, or counted by the lock alone"
 	case !r.known:
-		return "packets without a socket owner, or too many owners for each to be told"
+		return "without a socket owner: too many for each to be told, late packets, or counted by the lock alone"
 	case !r.destination.IsValid():
 		return "many other destinations"
 	case r.forwarded && detail.InInterface != "":

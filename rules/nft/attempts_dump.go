@@ -16,8 +16,6 @@ const (
 	attrTableHandle     = 4  // NFTA_TABLE_HANDLE, never given twice
 	attrSetHandle       = 16 // NFTA_SET_HANDLE
 	attrElemExpressions = 11 // NFTA_SET_ELEM_EXPRESSIONS
-
-	objectCounter = 1 // NFT_OBJECT_COUNTER
 )
 
 // maxElementKey is the longest key of the recording sets, that of forward6.
@@ -35,50 +33,33 @@ type recordTable struct {
 // readRecordTable reads handles and totals. It returns nil if there is no such
 // table.
 func readRecordTable(ctx context.Context, s *socket) (*recordTable, error) {
-	t := &recordTable{identity: map[string]uint64{}, totals: map[string]uint64{}}
-	steps := []struct {
-		request int
-		flags   netlink.HeaderFlags
-		attrs   []netlink.Attribute
-		take    func(attrs)
-	}{
-		{unix.NFT_MSG_GETTABLE, 0, []netlink.Attribute{textAttr(unix.NFTA_TABLE_NAME, rules.Table)}, t.takeTable},
-		{unix.NFT_MSG_GETSET, netlink.Dump, []netlink.Attribute{textAttr(unix.NFTA_SET_TABLE, rules.Table)}, t.takeSet},
-		{unix.NFT_MSG_GETOBJ, netlink.Dump, []netlink.Attribute{textAttr(unix.NFTA_OBJ_TABLE, rules.Table)}, t.takeObject},
+	handle, err := tableHandle(ctx, s, rules.Table)
+	if err != nil || handle == 0 {
+		return nil, err
 	}
-	for _, step := range steps {
-		answer, err := s.dump(ctx, netlink.Message{
-			Header: netlink.Header{Type: messageType(step.request), Flags: step.flags},
-			Data:   body(familyInet, 0, step.attrs...),
-		})
-		if errors.Is(err, unix.ENOENT) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range answer {
-			step.take(messageAttrs(m))
-		}
+	t := &recordTable{identity: map[string]uint64{"": handle}}
+	sets, err := s.dump(ctx, netlink.Message{
+		Header: netlink.Header{Type: messageType(unix.NFT_MSG_GETSET), Flags: netlink.Dump},
+		Data:   body(familyInet, 0, textAttr(unix.NFTA_SET_TABLE, rules.Table)),
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
 	}
-	return t, nil
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range sets {
+		t.takeSet(messageAttrs(m))
+	}
+	t.totals, err = readCounters(ctx, s, rules.Table)
+	return t, err
 }
-
-func (t *recordTable) takeTable(a attrs) { t.identity[""] = a.number64(attrTableHandle) }
 
 func (t *recordTable) takeSet(a attrs) {
 	switch name := a.text(unix.NFTA_SET_NAME); name {
 	case rules.SetAttempt4, rules.SetAttempt6, rules.SetForward4, rules.SetForward6:
 		t.identity[name] = a.number64(attrSetHandle)
 	}
-}
-
-func (t *recordTable) takeObject(a attrs) {
-	if a.text(unix.NFTA_OBJ_TABLE) != rules.Table || a.number(unix.NFTA_OBJ_TYPE) != objectCounter {
-		return
-	}
-	counter := a.nested(unix.NFTA_OBJ_DATA)
-	t.totals[a.text(unix.NFTA_OBJ_NAME)] = counter.number64(unix.NFTA_COUNTER_PACKETS)
 }
 
 // dumpElements calls each for the elements of one set. Of a set that changes

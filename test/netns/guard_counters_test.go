@@ -123,6 +123,24 @@ func TestGuardCountersOfAReplacedTable(t *testing.T) {
 	}
 }
 
+// TestGuardCountersOfTheLock leaves the block to the lock for a while.
+func TestGuardCountersOfTheLock(t *testing.T) {
+	f := newFirewall(t, nft.Options{Lock: true})
+	f.apply(fwOptions())
+	counters := openCounters(t, f.Host)
+	knockEach(t, f.Host, 0, 10)
+	f.nft("flush", "ruleset")
+	knockEach(t, f.Host, 0, 20)
+	if got := readCounts(t, counters); got.OtherOut != 20 || got.Total() != 20 {
+		t.Errorf("counted %d, of which %d have no owner, want the 20 of the lock", got.Total(), got.OtherOut)
+	}
+	f.apply(fwOptions())
+	knockEach(t, f.Host, 0, 30)
+	if got := readCounts(t, counters); got.OtherOut != 0 || got.Total() != 30 {
+		t.Errorf("counted %d, of which %d have no owner, want 30 of the new table", got.Total(), got.OtherOut)
+	}
+}
+
 // TestGuardOneReaderOfTheLog also shows what a second one is told.
 func TestGuardOneReaderOfTheLog(t *testing.T) {
 	f := newFirewall(t, nft.Options{})
