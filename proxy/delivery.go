@@ -55,19 +55,7 @@ func (d relayDelivery) finish() result {
 	if reply.Positive() {
 		custody = audit.CustodyRelay
 	}
-	return result{reply: forClient(reply), custody: custody, relay: reply.String()}
-}
-
-// forClient makes the relay's reply one that we can give. Its 421 is about its
-// connection with us, not about ours with the client (RFC 5321 section 3.8).
-func forClient(reply smtp.Reply) smtp.Reply {
-	if reply.Code == 421 {
-		reply.Code = 451
-	}
-	if reply.Enhanced == (smtp.EnhancedCode{}) {
-		reply.Enhanced[0] = reply.Code / 100 // RFC 2034 section 4: each reply has one
-	}
-	return reply
+	return result{reply: relay.ForClient(reply), custody: custody, relay: reply.String()}
 }
 
 // holdDelivery keeps the message in the spool until a relay is approved.

@@ -21,6 +21,9 @@ import (
 // releaseInterval is how long held messages wait after a relay did not take them.
 const releaseInterval = time.Minute
 
+// releaseHolder is who holds the relay connections of held messages.
+const releaseHolder = "spool"
+
 // Releaser delivers held messages once a relay is configured: at each new
 // configuration, at the start, and again each minute what met a transient
 // failure. A message leaves the spool only after the relay took custody for
@@ -274,7 +277,7 @@ func (a *releaseAttempt) judge(message io.Reader) (head []byte, err error) {
 func (a *releaseAttempt) begin(ctx context.Context) (*relay.Transaction, error) {
 	var failure error
 	for _, pool := range a.settings.Relays.route(a.decision.Relay) {
-		transaction, err := pool.Begin(ctx, a.entry.Envelope.ReversePath, a.entry.Envelope.Params)
+		transaction, err := pool.Begin(ctx, releaseHolder, a.entry.Envelope.ReversePath, a.entry.Envelope.Params)
 		if err != nil {
 			failure = err
 			continue

@@ -207,7 +207,7 @@ func (s *session) offer(rcpts []smtp.Recipient) []smtp.Reply {
 		return s.sameReply(*t.failed, len(rcpts))
 	}
 	for i, reply := range replies {
-		if replies[i] = forClient(reply); !reply.Positive() {
+		if replies[i] = relay.ForClient(reply); !reply.Positive() {
 			replies[i] = s.mark(replies[i])
 		}
 	}
@@ -237,7 +237,7 @@ func (s *session) deliveryFor(t *transaction) (delivery, smtp.Reply) {
 	}
 	var failure error
 	for _, pool := range s.settings.Relays.route(t.decision.Relay) {
-		begun, err := pool.Begin(s.ctx, t.envelope.ReversePath, t.envelope.Params)
+		begun, err := pool.Begin(s.ctx, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
 		if err != nil {
 			failure = err
 			continue

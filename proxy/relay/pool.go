@@ -18,8 +18,9 @@ import (
 type Pool struct {
 	options      Options
 	tlsConfig    *tls.Config
-	capabilities atomic.Pointer[Capabilities] // of the last connection
-	slots        *slots                       // one is held by each lent connection
+	capabilities atomic.Pointer[Capabilities]  // of the last connection
+	slots        *slots                        // one is held by each lent connection
+	scram        func() (*scram.Client, error) // one for all logins: it remembers the derived keys, which are dear
 
 	mu      sync.Mutex
 	idle    []*conn // the last one was used last
@@ -33,7 +34,10 @@ func New(options Options) *Pool {
 	return &Pool{
 		options:   options,
 		tlsConfig: newTLSConfig(options),
-		slots:     newSlots(options.Connections),
+		scram: sync.OnceValues(func() (*scram.Client, error) {
+			return scram.SHA256.NewClient(options.Username, string(options.Password()), "")
+		}),
+		slots: newSlots(options.Connections),
 	}
 }
 
@@ -66,7 +70,7 @@ func (p *Pool) Probe(ctx context.Context) error {
 // lend gives an idle connection, or a new one. When ctx ends the connection is
 // cut off, whatever waits for it.
 func (p *Pool) lend(ctx context.Context, holder string) (*conn, error) {
-	if err := p.wait(ctx, holder); err != nil {
+	if err := p.slots.acquire(ctx, holder, p.options.Timeouts.Wait); err != nil {
 		return nil, p.fail(StepWait, err)
 	}
 	c := p.takeIdle()
@@ -79,15 +83,6 @@ func (p *Pool) lend(ctx context.Context, holder string) (*conn, error) {
 	}
 	c.lendTo(ctx, holder)
 	return c, nil
-}
-
-func (p *Pool) wait(ctx context.Context, holder string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.options.Timeouts.Wait, errBusy)
-	defer cancel()
-	if err := p.slots.acquire(ctx, holder); err != nil {
-		return context.Cause(ctx)
-	}
-	return nil
 }
 
 func (p *Pool) takeIdle() *conn {
