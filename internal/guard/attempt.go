@@ -21,8 +21,12 @@ const (
 	minPause   = 20 * time.Millisecond
 	maxPause   = 10 * time.Second
 	pauseShare = 20 // pause at least so many times as long as a reading took
-	// logDelay is how much later than the counters the log may tell of an attempt.
-	logDelay = 20 * time.Millisecond
+	// logDelay is how much later than the counters the log may tell of an
+	// attempt: 10 ms, and what a busy host adds.
+	logDelay = 60 * time.Millisecond
+	// maxAwaited is how many attempts at once make a flood, of which the log does
+	// not tell each.
+	maxAwaited = 16
 )
 
 // collector makes events of attempts. The kernel's counters say how many there
@@ -30,8 +34,9 @@ const (
 // and adds details.
 type collector struct {
 	guard *Guard
-	who   *attributor // nil until open
-	wake  chan struct{}
+	who   *attributor   // nil until open
+	wake  chan struct{} // the log has told of attempts: to run
+	noted chan struct{} // the same, to tell
 	seen  recentAttempts
 
 	log   attemptLog    // until readLog takes it
@@ -48,6 +53,7 @@ func newCollector(g *Guard) *collector {
 	return &collector{
 		guard: g,
 		wake:  make(chan struct{}, 1),
+		noted: make(chan struct{}, 1),
 		agg:   newAggregator(),
 	}
 }
@@ -162,10 +168,7 @@ func (c *collector) close(ctx context.Context) {
 
 // tell makes the events.
 func (c *collector) tell(ctx context.Context, reports []report) {
-	details := make([]nft.Attempt, len(reports))
-	if !c.findDetails(reports, details) && sleep(ctx, logDelay) {
-		c.findDetails(reports, details)
-	}
+	details := c.awaitDetails(ctx, reports)
 	o := c.guard.options()
 	for i, r := range reports {
 		c.total.Add(r.count)
@@ -175,17 +178,38 @@ func (c *collector) tell(ctx context.Context, reports []report) {
 	}
 }
 
-// findDetails fills in what the log said of first attempts, and returns false
-// if it has not said anything of some of them.
-func (c *collector) findDetails(reports []report, details []nft.Attempt) bool {
-	complete := true
-	for i, r := range reports {
-		if r.first && r.known && r.destination.IsValid() && details[i].Time.IsZero() {
-			details[i] = c.seen.take(r.kindOfAttempt)
-			complete = complete && !details[i].Time.IsZero()
+// awaitDetails returns what the log says of first attempts. The counters may
+// have been faster.
+func (c *collector) awaitDetails(ctx context.Context, reports []report) []nft.Attempt {
+	details := make([]nft.Attempt, len(reports))
+	timeout := time.NewTimer(logDelay)
+	defer timeout.Stop()
+	for {
+		missing := c.findDetails(reports, details)
+		if missing == 0 || missing > maxAwaited {
+			return details
+		}
+		select {
+		case <-c.noted:
+		case <-timeout.C:
+			return details
+		case <-ctx.Done():
+			return details
 		}
 	}
-	return complete
+}
+
+// findDetails fills in what the log has said, and returns how many are missing.
+func (c *collector) findDetails(reports []report, details []nft.Attempt) (missing int) {
+	for i, r := range reports {
+		if !r.first || !r.known || !r.destination.IsValid() || !details[i].Time.IsZero() {
+			continue
+		}
+		if details[i] = c.seen.take(r.kindOfAttempt); details[i].Time.IsZero() {
+			missing++
+		}
+	}
+	return missing
 }
 
 // readLog reads details of attempts, and wakes run.
@@ -213,9 +237,11 @@ func (c *collector) readLog(ctx context.Context) error {
 		for _, a := range attempts {
 			c.seen.note(a)
 		}
-		select {
-		case c.wake <- struct{}{}:
-		default: // run has not yet taken the last one
+		for _, waiting := range []chan struct{}{c.wake, c.noted} {
+			select {
+			case waiting <- struct{}{}:
+			default: // the last one has not been taken yet
+			}
 		}
 	}
 }
