@@ -39,7 +39,7 @@ func goldens(t *testing.T) map[string]Ruleset {
 		netip.MustParsePrefix("10.1.16.0/20"),
 		netip.MustParsePrefix("2001:db8:c::/64"),
 	}
-	make := func(f func(Options) (Ruleset, error), o Options) Ruleset {
+	from := func(f func(Options) (Ruleset, error), o Options) Ruleset {
 		r, err := f(o)
 		if err != nil {
 			t.Fatal(err)
@@ -47,12 +47,12 @@ func goldens(t *testing.T) map[string]Ruleset {
 		return r
 	}
 	return map[string]Ruleset{
-		"observe":          make(New, observed),
-		"enforce-redirect": make(New, goldenOptions()),
-		"enforce-reject":   make(New, rejecting),
-		"enforce-inside":   make(New, inside),
-		"lock-redirect":    make(NewLock, goldenOptions()),
-		"lock-reject":      make(NewLock, rejecting),
+		"observe":          from(New, observed),
+		"enforce-redirect": from(New, goldenOptions()),
+		"enforce-reject":   from(New, rejecting),
+		"enforce-inside":   from(New, inside),
+		"lock-redirect":    from(NewLock, goldenOptions()),
+		"lock-reject":      from(NewLock, rejecting),
 	}
 }
 

@@ -30,10 +30,10 @@ type Lab struct {
 
 // Names of the interfaces inside a Lab.
 const (
-	Uplink    = "uplink0" // in the host, towards the remote
-	Bridge    = "br0"     // in the host, towards the container
-	RemoteIf  = "eth0"    // in the remote
-	ContainIf = "eth0"    // in the container
+	Uplink      = "uplink0" // in the host, towards the remote
+	Bridge      = "br0"     // in the host, towards the container
+	RemoteIf    = "eth0"    // in the remote
+	ContainerIf = "eth0"    // in the container
 
 	bridgePort = "ct0"
 )
@@ -112,7 +112,7 @@ func (l *Lab) addContainer() error {
 	if err := l.Host.addBridge(Bridge); err != nil {
 		return err
 	}
-	if err := connect(l.Host, bridgePort, l.Container, ContainIf); err != nil {
+	if err := connect(l.Host, bridgePort, l.Container, ContainerIf); err != nil {
 		return err
 	}
 	if err := l.Host.joinBridge(bridgePort, Bridge); err != nil {
@@ -121,10 +121,10 @@ func (l *Lab) addContainer() error {
 	if err := l.Host.addPair(Bridge, bridge); err != nil {
 		return err
 	}
-	if err := l.Container.addPair(ContainIf, container); err != nil {
+	if err := l.Container.addPair(ContainerIf, container); err != nil {
 		return err
 	}
-	if err := l.Container.addDefaultRoutes(ContainIf, bridge); err != nil {
+	if err := l.Container.addDefaultRoutes(ContainerIf, bridge); err != nil {
 		return err
 	}
 	if err := l.Host.forward(); err != nil {

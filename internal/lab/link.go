@@ -118,8 +118,8 @@ func (n *Namespace) addDefaultRoutes(iface string, via addrPair) error {
 		return fmt.Errorf("finding %s in %s: %w", iface, n, err)
 	}
 	for _, gw := range []netip.Prefix{via.v4, via.v6} {
-		any := netip.PrefixFrom(zero(gw.Addr()), 0)
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(any), Gw: gw.Addr().AsSlice()}
+		everything := netip.PrefixFrom(zero(gw.Addr()), 0)
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(everything), Gw: gw.Addr().AsSlice()}
 		if err := n.link.RouteAdd(route); err != nil {
 			return fmt.Errorf("adding default route by %s in %s: %w", gw.Addr(), n, err)
 		}

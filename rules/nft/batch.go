@@ -73,6 +73,23 @@ func (b *batch) replace(have found, want rules.Ruleset) error {
 	return b.compile()
 }
 
+// refill changes elements of static sets only. If a set is missing, it replaces
+// the table.
+func (b *batch) refill(have found, want rules.Ruleset) error {
+	for _, w := range want.Sets {
+		if h, ok := have.Set(w.Name); !ok || !h.SameShape(w) {
+			return b.replace(have, want)
+		}
+	}
+	for _, w := range want.Sets {
+		h, _ := have.Set(w.Name)
+		if err := b.fill(want, h, w); err != nil {
+			return err
+		}
+	}
+	return b.compile()
+}
+
 // addTable is not left to the library, which knows no flags. Each mention of an
 // owned table must say that it is one.
 func (b *batch) addTable(want rules.Ruleset) {

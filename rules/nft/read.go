@@ -19,24 +19,22 @@ type found struct {
 
 // reader reads tables out of the kernel.
 type reader struct {
-	sock *socket
-	ctx  context.Context // of the one call that the reader is made for
-	at   uint32          // the generation that is read
-
+	sock  *socket
 	known *catalogue
+	at    uint32 // the generation that is read
 }
 
 // dump asks for all objects of a kind in a table.
-func (r reader) dump(kind int, filter ...netlink.Attribute) ([]netlink.Message, error) {
-	return r.sock.dump(r.ctx, netlink.Message{
+func (r reader) dump(ctx context.Context, kind int, filter ...netlink.Attribute) ([]netlink.Message, error) {
+	return r.sock.dump(ctx, netlink.Message{
 		Header: netlink.Header{Type: messageType(kind), Flags: netlink.Dump},
 		Data:   body(familyInet, 0, filter...),
 	})
 }
 
 // generation is a number that changes with each change of any table.
-func (r reader) generation() (uint32, error) {
-	answer, err := r.sock.dump(r.ctx, netlink.Message{
+func (r reader) generation(ctx context.Context) (uint32, error) {
+	answer, err := r.sock.dump(ctx, netlink.Message{
 		Header: netlink.Header{Type: messageType(unix.NFT_MSG_GETGEN)},
 		Data:   body(unix.AF_UNSPEC, 0),
 	})
@@ -50,25 +48,25 @@ func (r reader) generation() (uint32, error) {
 }
 
 // table reads one table. A table that is not there is found without a name.
-func (r reader) table(like rules.Ruleset) (found, error) {
-	f, err := r.head(like.Table)
+func (r reader) table(ctx context.Context, like rules.Ruleset) (found, error) {
+	f, err := r.head(ctx, like.Table)
 	if err != nil || f.Table == "" {
 		return f, err
 	}
-	if err := r.objects(&f); err != nil {
+	if err := r.objects(ctx, &f); err != nil {
 		return found{}, err
 	}
-	if err := r.sets(&f); err != nil {
+	if err := r.sets(ctx, &f); err != nil {
 		return found{}, err
 	}
-	if err := r.chains(&f); err != nil {
+	if err := r.chains(ctx, &f); err != nil {
 		return found{}, err
 	}
-	return f, r.rules(&f, like)
+	return f, r.rules(ctx, &f, like)
 }
 
-func (r reader) head(name string) (found, error) {
-	tables, err := r.dump(unix.NFT_MSG_GETTABLE)
+func (r reader) head(ctx context.Context, name string) (found, error) {
+	tables, err := r.dump(ctx, unix.NFT_MSG_GETTABLE)
 	if err != nil {
 		return found{}, fmt.Errorf("listing tables: %w", err)
 	}
@@ -91,8 +89,8 @@ func (r reader) head(name string) (found, error) {
 	return found{}, nil
 }
 
-func (r reader) objects(f *found) error {
-	objects, err := r.dump(unix.NFT_MSG_GETOBJ, textAttr(unix.NFTA_OBJ_TABLE, f.Table))
+func (r reader) objects(ctx context.Context, f *found) error {
+	objects, err := r.dump(ctx, unix.NFT_MSG_GETOBJ, textAttr(unix.NFTA_OBJ_TABLE, f.Table))
 	if err != nil {
 		return fmt.Errorf("listing counters: %w", err)
 	}
@@ -104,7 +102,7 @@ func (r reader) objects(f *found) error {
 			f.Others = append(f.Others, "object "+a.text(unix.NFTA_OBJ_NAME))
 		}
 	}
-	flows, err := r.dump(unix.NFT_MSG_GETFLOWTABLE, textAttr(1, f.Table))
+	flows, err := r.dump(ctx, unix.NFT_MSG_GETFLOWTABLE, textAttr(1, f.Table))
 	if err != nil {
 		return fmt.Errorf("listing flow tables: %w", err)
 	}
@@ -114,8 +112,8 @@ func (r reader) objects(f *found) error {
 	return nil
 }
 
-func (r reader) sets(f *found) error {
-	sets, err := r.dump(unix.NFT_MSG_GETSET, textAttr(unix.NFTA_SET_TABLE, f.Table))
+func (r reader) sets(ctx context.Context, f *found) error {
+	sets, err := r.dump(ctx, unix.NFT_MSG_GETSET, textAttr(unix.NFTA_SET_TABLE, f.Table))
 	if err != nil {
 		return fmt.Errorf("listing sets: %w", err)
 	}
@@ -126,7 +124,7 @@ func (r reader) sets(f *found) error {
 		}
 		s := parseSet(a)
 		if !s.Dynamic {
-			if s.Elements, err = r.elements(f.Table, s.Name); err != nil {
+			if s.Elements, err = r.elements(ctx, f.Table, s.Name); err != nil {
 				return err
 			}
 		}
@@ -165,8 +163,8 @@ const (
 	attrSetExprs = 18
 )
 
-func (r reader) elements(table, set string) ([]rules.Element, error) {
-	answer, err := r.dump(unix.NFT_MSG_GETSETELEM,
+func (r reader) elements(ctx context.Context, table, set string) ([]rules.Element, error) {
+	answer, err := r.dump(ctx, unix.NFT_MSG_GETSETELEM,
 		textAttr(unix.NFTA_SET_ELEM_LIST_TABLE, table), textAttr(unix.NFTA_SET_ELEM_LIST_SET, set))
 	if err != nil {
 		return nil, fmt.Errorf("listing set %s: %w", set, err)
@@ -181,8 +179,8 @@ func (r reader) elements(table, set string) ([]rules.Element, error) {
 	return out, nil
 }
 
-func (r reader) chains(f *found) error {
-	chains, err := r.dump(unix.NFT_MSG_GETCHAIN)
+func (r reader) chains(ctx context.Context, f *found) error {
+	chains, err := r.dump(ctx, unix.NFT_MSG_GETCHAIN)
 	if err != nil {
 		return fmt.Errorf("listing chains: %w", err)
 	}
@@ -221,9 +219,9 @@ func hookNames() map[uint32]string {
 
 // rules reads the rules of all chains. Those that like has too, or that were
 // wanted before, are given as ours, whichever chain they are in.
-func (r reader) rules(f *found, like rules.Ruleset) error {
+func (r reader) rules(ctx context.Context, f *found, like rules.Ruleset) error {
 	r.known.learn(like)
-	answer, err := r.dump(unix.NFT_MSG_GETRULE, textAttr(unix.NFTA_RULE_TABLE, f.Table))
+	answer, err := r.dump(ctx, unix.NFT_MSG_GETRULE, textAttr(unix.NFTA_RULE_TABLE, f.Table))
 	if err != nil {
 		return fmt.Errorf("listing rules: %w", err)
 	}

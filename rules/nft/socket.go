@@ -148,7 +148,8 @@ func (s *socket) receive() ([]netlink.Message, error) {
 }
 
 // commit sends a batch that takes effect as a whole or not at all. It fails
-// with errStale if the ruleset is no longer at the given generation.
+// with errStale if the ruleset is no longer at the given generation, unless that
+// is 0.
 func (s *socket) commit(ctx context.Context, generation uint32, messages []netlink.Message) error {
 	batch := frame(generation, messages)
 	defer s.limit(ctx)()

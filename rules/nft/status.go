@@ -44,7 +44,7 @@ func (c *Conn) Status(ctx context.Context, o rules.Options) (Status, error) {
 	defer c.mu.Unlock()
 	var s Status
 	err := c.transact(ctx, func(r reader) (_ []netlink.Message, err error) {
-		s, err = c.status(r, o)
+		s, err = c.status(ctx, r, o)
 		return nil, err
 	})
 	if err != nil {
@@ -53,12 +53,12 @@ func (c *Conn) Status(ctx context.Context, o rules.Options) (Status, error) {
 	return s, nil
 }
 
-func (c *Conn) status(r reader, o rules.Options) (Status, error) {
+func (c *Conn) status(ctx context.Context, r reader, o rules.Options) (Status, error) {
 	plain, err := rules.New(o)
 	if err != nil {
 		return Status{}, err
 	}
-	have, err := r.table(plain)
+	have, err := r.table(ctx, plain)
 	if err != nil {
 		return Status{}, err
 	}
@@ -71,15 +71,15 @@ func (c *Conn) status(r reader, o rules.Options) (Status, error) {
 		plain = plain.WithRelays(o.Relays)
 	}
 	s.Drifts = rules.Diff(have.Ruleset, plain)
-	if s.Counters, err = r.counters(rules.Table); err != nil {
+	if s.Counters, err = r.counters(ctx, rules.Table); err != nil {
 		return Status{}, err
 	}
-	err = c.lockStatus(r, o, &s)
+	err = c.lockStatus(ctx, r, o, &s)
 	return s, err
 }
 
-func (c *Conn) lockStatus(r reader, o rules.Options, s *Status) error {
-	head, err := r.head(rules.LockTable)
+func (c *Conn) lockStatus(ctx context.Context, r reader, o rules.Options, s *Status) error {
+	head, err := r.head(ctx, rules.LockTable)
 	if err != nil || head.Table == "" || head.owner == 0 {
 		return err
 	}
@@ -94,7 +94,7 @@ func (c *Conn) lockStatus(r reader, o rules.Options, s *Status) error {
 	if err != nil {
 		return err
 	}
-	have, err := r.table(want)
+	have, err := r.table(ctx, want)
 	s.Drifts = append(s.Drifts, rules.Diff(have.Ruleset, want)...)
 	return err
 }
@@ -107,11 +107,11 @@ func (c *Conn) Relays(ctx context.Context) ([]netip.AddrPort, error) {
 	defer c.mu.Unlock()
 	var relays []netip.AddrPort
 	err := c.transact(ctx, func(r reader) ([]netlink.Message, error) {
-		f, err := r.head(rules.Table)
+		f, err := r.head(ctx, rules.Table)
 		if err != nil || f.Table == "" {
 			return nil, err
 		}
-		if err := r.sets(&f); err != nil {
+		if err := r.sets(ctx, &f); err != nil {
 			return nil, err
 		}
 		relays = relaysOf(f.Ruleset)
@@ -137,8 +137,8 @@ func relaysOf(r rules.Ruleset) []netip.AddrPort {
 }
 
 // counters reads the named counters of a table.
-func (r reader) counters(table string) (map[string]Counter, error) {
-	objects, err := r.dump(unix.NFT_MSG_GETOBJ, textAttr(unix.NFTA_OBJ_TABLE, table))
+func (r reader) counters(ctx context.Context, table string) (map[string]Counter, error) {
+	objects, err := r.dump(ctx, unix.NFT_MSG_GETOBJ, textAttr(unix.NFTA_OBJ_TABLE, table))
 	if err != nil {
 		return nil, fmt.Errorf("reading counters: %w", err)
 	}

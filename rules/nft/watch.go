@@ -159,7 +159,7 @@ func (c *Conn) restore(ctx context.Context) (drifts []rules.Drift, generation ui
 		}
 		drifts, generation = nil, r.at
 		for _, w := range c.want {
-			have, err := r.table(w)
+			have, err := r.table(ctx, w)
 			if err != nil {
 				return nil, err
 			}

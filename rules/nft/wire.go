@@ -28,6 +28,10 @@ var (
 	// runs, or the service manager keeps its socket.
 	ErrLocked = errors.New("the lock table belongs to another process")
 
+	// ErrDrift means that the kernel took the rules, and yet has others now:
+	// somebody was faster.
+	ErrDrift = errors.New("the kernel's rules differ from what was sent")
+
 	// ErrNoOwner means that this kernel has no owned tables (before Linux
 	// 5.12), so that there can be no lock. The plain table does without.
 	ErrNoOwner = errors.New("this kernel has no owned tables, so there is no lock")
@@ -41,9 +45,9 @@ func messageType(kind int) netlink.HeaderType {
 func kind(m netlink.Message) int { return int(m.Header.Type & 0xff) }
 
 // body is the generic netfilter header with attributes after it.
-func body(family byte, resource uint16, attrs ...netlink.Attribute) []byte {
+func body(family byte, resource uint16, list ...netlink.Attribute) []byte {
 	b := binary.BigEndian.AppendUint16([]byte{family, unix.NFNETLINK_V0}, resource)
-	encoded, err := netlink.MarshalAttributes(attrs)
+	encoded, err := netlink.MarshalAttributes(list)
 	if err != nil {
 		panic("nft: marshalling attributes: " + err.Error()) // only for attributes over 64 KiB
 	}
@@ -59,7 +63,7 @@ func numberAttr(kind uint16, n uint32) netlink.Attribute {
 }
 
 // frame makes one batch of messages. Only the last asks for an answer: errors
-// come unasked, and echoes would fill the receive buffer.
+// come unasked, and echoes would fill the receive buffer. Generation 0 is any.
 func frame(generation uint32, messages []netlink.Message) []netlink.Message {
 	edge := func(kind netlink.HeaderType, attrs ...netlink.Attribute) netlink.Message {
 		return netlink.Message{
@@ -67,7 +71,11 @@ func frame(generation uint32, messages []netlink.Message) []netlink.Message {
 			Data:   body(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, attrs...),
 		}
 	}
-	batch := []netlink.Message{edge(unix.NFNL_MSG_BATCH_BEGIN, numberAttr(unix.NFNL_BATCH_GENID, generation))}
+	var condition []netlink.Attribute
+	if generation != 0 {
+		condition = append(condition, numberAttr(unix.NFNL_BATCH_GENID, generation))
+	}
+	batch := []netlink.Message{edge(unix.NFNL_MSG_BATCH_BEGIN, condition...)}
 	for i, m := range messages {
 		m.Header.Flags &^= netlink.Acknowledge | netlink.Echo
 		if i == len(messages)-1 {
