@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -59,7 +60,14 @@ func lookupBoth(ctx context.Context, lookup lookupFunc, host string) (found [2]a
 	defer cancel()
 	var both sync.WaitGroup
 	for i := range found {
-		both.Go(func() { found[i], errs[i] = lookup(ctx, host, i == 1) })
+		both.Go(func() {
+			defer func() {
+				if p := recover(); p != nil { // over what a stranger sent
+					errs[i] = fmt.Errorf("panic while resolving: %v", p)
+				}
+			}()
+			found[i], errs[i] = lookup(ctx, host, i == 1)
+		})
 	}
 	both.Wait()
 	return found, errs

@@ -244,6 +244,13 @@ func TestKeeperAHangingNameDelaysNoOther(t *testing.T) {
 	})
 }
 
+func TestLookupBothSurvivesAPanic(t *testing.T) {
+	_, errs := lookupBoth(t.Context(), func(context.Context, string, bool) (answer, error) { panic("out of range") }, relayHost)
+	if errs[0] == nil || errs[1] == nil {
+		t.Errorf("got %v", errs)
+	}
+}
+
 func TestKeeperConfigure(t *testing.T) {
 	runKeeper(t, mainRelay, func(b *keeperBed) { b.names.set(relayHost, time.Minute, "192.0.2.1") }, func(b *keeperBed) {
 		b.names.fail(relayHost, errNoServer, errNoServer)

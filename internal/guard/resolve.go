@@ -15,6 +15,9 @@ import (
 // the hosts file, or of Go's resolver when our own queries were not answered.
 const staticTTL = time.Minute
 
+// maxAddresses bounds what one answer can put into the kernel's sets.
+const maxAddresses = 256
+
 var (
 	errNoSuchHost = errors.New("no such host")
 	errNoServer   = errors.New("no name server answered")
@@ -87,5 +90,6 @@ func ofFamily(addrs []netip.Addr, v6 bool) []netip.Addr {
 		}
 	}
 	slices.SortFunc(kept, netip.Addr.Compare)
-	return slices.Compact(kept)
+	kept = slices.Compact(kept)
+	return kept[:min(len(kept), maxAddresses)]
 }

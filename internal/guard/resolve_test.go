@@ -183,6 +183,19 @@ func TestResolverTakesALongAnswerByTCP(t *testing.T) {
 	}
 }
 
+func TestOfFamilyIsBounded(t *testing.T) {
+	var many []netip.Addr
+	for i := range 2 * maxAddresses {
+		many = append(many, netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}))
+	}
+	if n := len(ofFamily(many, false)); n != maxAddresses {
+		t.Errorf("%d addresses, want %d", n, maxAddresses)
+	}
+	if got := ofFamily(addrs("::ffff:192.0.2.1", "192.0.2.1", "fe80::1%eth0"), false); !slices.Equal(got, addrs("192.0.2.1")) {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestResolverFallback(t *testing.T) {
 	server := startNameServer(t)
 	server.answer(dns.RcodeRefused)
