@@ -18,6 +18,7 @@ DESTDIR    ?=
 SYSCONFDIR ?= /etc
 BINDIR      = $(PREFIX)/bin
 LIBDIR      = $(PREFIX)/lib
+MANDIR      = $(PREFIX)/share/man
 
 FUZZTIME  ?= 20s
 TESTFLAGS ?= -count=1 -timeout=25m
@@ -60,10 +61,10 @@ bench: deps build ## smtpwall beside nginx, HAProxy and Postfix (root)
 
 install: ## binary, units, users, configuration under DESTDIR and PREFIX (/usr/local); `make build` first
 	@test -x bin/smtpwall || { echo 'make: no bin/smtpwall: run `make build` first' >&2; exit 1; }
-	@BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR) systemd/install
+	@BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) MANDIR=$(MANDIR) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR) systemd/install
 
 uninstall: ## take it out again; configuration, spool, certificates and audit files stay
-	@BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR) systemd/uninstall
+	@BINDIR=$(BINDIR) LIBDIR=$(LIBDIR) MANDIR=$(MANDIR) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR) systemd/uninstall
 
 clean:
 	rm -rf bin

@@ -27,7 +27,7 @@ func install(t *testing.T, m *machine) {
 		t.Fatalf("building smtpwall: %v\n%s", err, out)
 	}
 	const source = "/usr/src/smtpwall"
-	m.copyTree(t, repository(t), source, "Makefile", "systemd", "packaging")
+	m.copyTree(t, repository(t), source, "Makefile", "systemd", "packaging", "docs")
 	m.copyTree(t, bin, source, "bin")
 	out := m.run(t, "make", "--no-print-directory", "-C", source, "install")
 	if !strings.Contains(out, "observe mode") {
