@@ -49,6 +49,7 @@ type options struct {
 	smtpwall  string
 	json      string
 	keep      bool
+	calm      float64 // per cent; 0: take what comes
 }
 
 func parse(args []string) (options, error) {
@@ -61,6 +62,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&opts.smtpwall, "smtpwall", "bin/smtpwall", "the program to measure")
 	flags.StringVar(&opts.json, "json", "", "write every sample to this file")
 	flags.BoolVar(&opts.keep, "keep", false, "keep the temporary directory with configurations and output")
+	flags.Float64Var(&opts.calm, "calm", 0, "repeat a measurement while others had more than so many `per cent` of the machine; 0 takes what comes")
 	flags.Usage = func() { usage(flags) }
 	if err := flags.Parse(args); err != nil {
 		return opts, err

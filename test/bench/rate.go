@@ -24,6 +24,8 @@ type sample struct {
 	Share    float64       // of the direct rate in the same round
 	CPU      time.Duration // of the peer, for all messages
 	P50      time.Duration // MAIL to the final reply
+
+	Disturbance float64 // the share of the machine that others had meanwhile
 }
 
 // run starts all peers and measures them in interleaved rounds, so that a
@@ -41,7 +43,7 @@ func (r rate) run(ctx context.Context, b *bench) error {
 	for round := range b.opts.rounds {
 		var direct float64
 		for _, p := range peers {
-			s, err := b.measure(ctx, p, plan, r.plain)
+			s, err := b.calm(ctx, func() (sample, error) { return b.measure(ctx, p, plan, r.plain) })
 			if err != nil {
 				return fmt.Errorf("%s, round %d: %w", p.Name, round+1, err)
 			}
@@ -79,7 +81,7 @@ func (b *bench) measure(ctx context.Context, p *peer.Running, plan load.Plan, pl
 	b.runs++
 	plan.Run = fmt.Sprintf("r%d", b.runs)
 	runtime.GC()
-	before, err := p.CPU()
+	before, err := b.meter(p)
 	if err != nil {
 		return sample{}, err
 	}
@@ -91,13 +93,13 @@ func (b *bench) measure(ctx context.Context, p *peer.Running, plan load.Plan, pl
 	if err != nil {
 		return sample{}, err
 	}
-	after, err := p.CPU()
+	after, err := b.meter(p)
 	if err != nil {
 		return sample{}, err
 	}
 	return sample{
 		Peer: p.Name, Messages: len(result.Sent), Rate: float64(len(result.Sent)) / elapsed.Seconds(),
-		CPU: after - before, P50: result.Median(),
+		CPU: after.peer - before.peer, P50: result.Median(), Disturbance: disturbance(before, after),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,23 @@ func TestChoose(t *testing.T) {
 	}
 	if _, err := choose("letter", "a,x", all); err == nil || err.Error() != `no letter "x"; there are a, b, c` {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestDisturbance(t *testing.T) {
+	busy, err := busyTime("cpu  10 1 20 1000 50 2 3 4 0 0\ncpu0 1\n")
+	if err != nil || busy != 400*time.Millisecond {
+		t.Errorf("busy for %v, %v", busy, err)
+	}
+	if _, err := busyTime("intr 1"); err == nil {
+		t.Error("no error from another file")
+	}
+	begin := time.Unix(0, 0)
+	before := meter{at: begin, all: time.Second, ours: time.Second}
+	whole := time.Duration(runtime.NumCPU()) * time.Second
+	after := meter{at: begin.Add(time.Second), all: time.Second + whole/2, ours: time.Second + whole/4}
+	if got := disturbance(before, after); got != 0.25 {
+		t.Errorf("others had %v, want a quarter", got)
 	}
 }
 

@@ -50,7 +50,7 @@ func Serve(argument string, in io.Reader, out io.Writer) error {
 		Name: "relay.test", Username: opts.Username, Password: opts.Password, Delay: opts.Delay,
 		// What every peer can use, so that logging in costs each the same.
 		Mechanisms: []string{"PLAIN", "LOGIN"},
-		Digest: load.NewDigest, DigestFrom: load.FirstField,
+		Digest:     load.NewDigest, DigestFrom: load.FirstField,
 	})
 	if err != nil {
 		return err
@@ -125,6 +125,9 @@ func Start(opts Options) (*FarEnd, error) {
 	}
 	return f, nil
 }
+
+// PID is the id of the relay process.
+func (f *FarEnd) PID() int { return f.command.Process.Pid }
 
 // Take returns what the relay recorded and lets it forget that.
 func (f *FarEnd) Take() (Harvest, error) { return f.ask(request{}) }

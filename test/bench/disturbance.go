@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/smtpwall/smtpwall/test/bench/peer"
+)
+
+// userHZ is the unit of /proc/stat.
+const userHZ = 10 * time.Millisecond
+
+// meter reads how much processor time went to whom.
+type meter struct {
+	at   time.Time
+	all  time.Duration // everybody on the machine, and what the hypervisor took
+	peer time.Duration
+	ours time.Duration // driver, relay and peer
+}
+
+func (b *bench) meter(p *peer.Running) (meter, error) {
+	m := meter{at: time.Now()}
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return m, err
+	}
+	if m.all, err = busyTime(string(text)); err != nil {
+		return m, err
+	}
+	if m.peer, err = p.CPU(); err != nil {
+		return m, err
+	}
+	relay, err := (&peer.Running{Name: "relay", PID: b.relay.PID()}).CPU()
+	m.ours = m.peer + relay + processTime()
+	return m, err
+}
+
+// busyTime adds up the first line of proc_stat(5), but for idle and iowait.
+// Guests' time is part of user and nice already.
+func busyTime(text string) (time.Duration, error) {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("reading /proc/stat: %q", line)
+	}
+	var ticks int64
+	for _, i := range []int{1, 2, 3, 6, 7, 8} { // user, nice, system, irq, softirq, steal
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading /proc/stat: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * userHZ, nil
+}
+
+// disturbance is the share of the machine that others had between two readings.
+func disturbance(before, after meter) float64 {
+	others := (after.all - before.all) - (after.ours - before.ours)
+	whole := after.at.Sub(before.at) * time.Duration(runtime.NumCPU())
+	if whole <= 0 {
+		return 0
+	}
+	return max(0, float64(others)/float64(whole))
+}
+
+// calm measures until the machine was calm meanwhile, if that was asked for.
+func (b *bench) calm(ctx context.Context, measure func() (sample, error)) (sample, error) {
+	const patience = 200
+	for try := 1; ; try++ {
+		s, err := measure()
+		if err != nil || b.opts.calm == 0 || s.Disturbance*100 <= b.opts.calm {
+			return s, err
+		}
+		if try == patience {
+			return s, fmt.Errorf("the machine was never calm: others had %.0f %% of it", s.Disturbance*100)
+		}
+		if err := rest(ctx, 500*time.Millisecond); err != nil {
+			return s, err
+		}
+	}
+}
