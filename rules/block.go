@@ -132,11 +132,13 @@ func answering() Chain {
 }
 
 // toListener redirects new local connections. Traffic of the proxy goes on to
-// the filter, which knows where it may go.
+// the filter, which knows where it may go, and so does that to link-local
+// addresses: its sockets are tied to an interface that ::1 is not reached by.
 func toListener(o Options) Chain {
 	rules := []Rule{
 		{Is{Field: OIF, Value: loopbackIndex}, Verdict{Action: Return}},
 		{Is{Field: SKUID, Value: o.ProxyUID}, Verdict{Action: Return}},
+		{Within{IP6Dst, netip.MustParsePrefix("fe80::/10")}, Verdict{Action: Return}},
 	}
 	for _, port := range slices.Sorted(maps.Keys(o.Redirect)) {
 		rules = append(rules, Rule{Is{Field: TCPDPort, Value: uint32(port)}, Redirect{o.Redirect[port]}})

@@ -24,13 +24,22 @@ func (c *Conn) Apply(ctx context.Context, o rules.Options) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = c.transact(ctx, func(r reader) ([]netlink.Message, error) { return c.replacement(ctx, r, want) })
-	if err != nil {
-		return fmt.Errorf("applying rules: %w", err)
+	for range applyTries {
+		err = c.transact(ctx, func(r reader) ([]netlink.Message, error) { return c.replacement(ctx, r, want) })
+		if err != nil {
+			return fmt.Errorf("applying rules: %w", err)
+		}
+		c.want = want
+		if err = c.readBack(ctx); !errors.Is(err, ErrDrift) {
+			break
+		}
 	}
-	c.want = want
-	return c.readBack(ctx)
+	return err
 }
+
+// applyTries is how often Apply puts its rules up against somebody who takes
+// them down at the same time.
+const applyTries = 3
 
 func (c *Conn) rulesets(o rules.Options) ([]rules.Ruleset, error) {
 	plain, err := rules.New(o)

@@ -99,6 +99,23 @@ func (c *Conn) lockStatus(ctx context.Context, r reader, o rules.Options, s *Sta
 	return err
 }
 
+// Load returns a table as the kernel has it, for rules.Diff. Rules that like has
+// too come out as its own, others are described by their expressions. A table
+// that is not there comes out without a name.
+func (c *Conn) Load(ctx context.Context, like rules.Ruleset) (rules.Ruleset, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var have found
+	err := c.transact(ctx, func(r reader) (_ []netlink.Message, err error) {
+		have, err = r.table(ctx, like)
+		return nil, err
+	})
+	if err != nil {
+		return rules.Ruleset{}, fmt.Errorf("loading table %s: %w", like.Table, err)
+	}
+	return have.Ruleset, nil
+}
+
 // Relays returns the addresses that the proxy may reach by the rules in the
 // kernel; none if nothing is applied. A guard that starts anew goes on with them
 // until the relays' names have been resolved.

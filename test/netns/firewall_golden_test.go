@@ -35,11 +35,33 @@ func TestFirewallGoldens(t *testing.T) {
 					t.Errorf("nft lists\n%s\nwant\n%s", got, want)
 				}
 			}
+			f.checkLoad(c.options)
 			f.load(f.Remote, golden)
 			if got := f.run(f.Remote, "", "nft", "list", "table", "inet", rules.Table); got != golden {
 				t.Errorf("loaded from the golden text, nft lists\n%s\nwant\n%s", got, golden)
 			}
 		})
+	}
+}
+
+// checkLoad: what is read back has no difference, and a table that is not there
+// is missing.
+func (f *firewall) checkLoad(o rules.Options) {
+	f.t.Helper()
+	want, err := rules.New(o)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	have, err := f.conn.Load(f.t.Context(), want)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if drifts := rules.Diff(have, want); len(drifts) > 0 {
+		f.t.Errorf("what was loaded differs: %s", drifts[0])
+	}
+	want.Table = "absent"
+	if have, err := f.conn.Load(f.t.Context(), want); err != nil || have.Table != "" {
+		f.t.Errorf("loading what is not there gave table %q, %v", have.Table, err)
 	}
 }
 
