@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -28,9 +29,12 @@ func (s *session) data(smtp.Command) {
 	}
 }
 
+// startIntake begins the message, which has DataTimeout to come in, however
+// slowly.
 func (s *session) startIntake() {
 	t := s.transaction
 	t.intake = newIntake(s, t)
+	t.expires = time.Now().Add(s.settings.Limits.DataTimeout)
 	if !t.decision.CheckHeader {
 		t.delivery.start()
 	}
@@ -39,7 +43,7 @@ func (s *session) startIntake() {
 // receiveData reads to the end of the data; false if the session cannot go on.
 func (s *session) receiveData() bool {
 	defer s.borrowDataBuffer()()
-	s.expectData()
+	s.expect(s.settings.Limits.DataTimeout)
 	var decoder smtp.Decoder
 	for {
 		unread := s.reader.Unread()
@@ -53,7 +57,7 @@ func (s *session) receiveData() bool {
 		if done {
 			return true
 		}
-		if err := s.fillData(); err != nil {
+		if err := s.reader.Fill(); err != nil {
 			s.dataFailed(err)
 			return false
 		}
@@ -72,34 +76,30 @@ func (s *session) borrowDataBuffer() (giveBack func()) {
 	}
 }
 
-// expectData allows DataTimeout for what follows, however slowly it comes.
-func (s *session) expectData() {
-	s.deadline = time.Now().Add(s.settings.Limits.DataTimeout)
-	_ = s.conn.SetDeadline(s.deadline)
-}
-
-// fillData reads more of the message. A shutdown lets it come in.
-func (s *session) fillData() error {
-	err := s.reader.Fill()
-	if errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load() && time.Now().Before(s.deadline) {
-		_ = s.conn.SetDeadline(s.deadline)
-		err = s.reader.Fill()
-	}
-	return err
-}
-
 // dataFailed ends a session whose data broke off or broke the rules.
 func (s *session) dataFailed(err error) {
 	t := s.transaction
-	t.outcome = result{custody: audit.CustodyClient, err: err}
+	t.outcome = result{custody: audit.CustodyClient, err: brokenOff(err)}
 	if errors.Is(err, smtp.ErrBareCR) || errors.Is(err, smtp.ErrBareLF) {
 		reply := s.mark(smtp.NewReply(554, smtp.EnhancedCode{5, 6, 0}, err.Error()+" is not allowed, lines end in CRLF"))
 		t.outcome.reply = reply
-		s.farewell(reply.Code, reply.Enhanced, reply.Text())
-	} else {
-		s.readFailed(err)
+		s.dropTransaction(nil)
+		s.hangUp(reply.Code, reply.Enhanced, reply.Text())
+		return
 	}
-	s.dropTransaction()
+	s.readFailed(err)
+	s.dropTransaction(nil)
+}
+
+// brokenOff says what an error of the connection means here.
+func brokenOff(err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return errLeft
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errSlow
+	}
+	return err
 }
 
 // finishMessage ends the delivery and gives the client its reply.
@@ -107,11 +107,16 @@ func (s *session) finishMessage() {
 	t := s.transaction
 	t.outcome = t.intake.finish()
 	t.outcome.reply = s.mark(t.outcome.reply)
-	s.out = t.outcome.reply.AppendTo(s.out)
-	if t.intake.refusal != nil {
-		defer s.countError() // ours; the relay's refusal is not held against the session
+	ours := t.intake.refusal != nil
+	s.dropTransaction(nil)
+	if ours {
+		s.refuseWith(t.outcome.reply)
+		return
 	}
-	s.dropTransaction()
+	if t.outcome.reply.Positive() {
+		s.errors = 0
+	}
+	s.out = t.outcome.reply.AppendTo(s.out)
 }
 
 // bdat is RFC 3030 section 2. The octets follow at once, whatever we think of
@@ -121,13 +126,12 @@ func (s *session) bdat(c smtp.Command) {
 	if !ok || chunk.Size > s.longestChunk() {
 		// Where the next command starts cannot be known, or is too far away.
 		s.trouble = "unusable BDAT"
-		s.farewell(501, badSyntax, "BDAT needs a number of octets within the announced SIZE")
+		s.hangUp(501, badSyntax, "BDAT needs a number of octets within the announced SIZE")
 		return
 	}
 	if refusal, bad := s.checkBdat(); bad {
 		if s.receiveChunk(chunk.Size, nil) {
-			s.out = refusal.AppendTo(s.out)
-			s.countError()
+			s.refuseWith(refusal)
 		}
 		return
 	}
@@ -139,11 +143,11 @@ func (s *session) bdat(c smtp.Command) {
 	if !s.receiveChunk(chunk.Size, t.intake) {
 		return
 	}
-	if !chunk.Last {
+	if !chunk.Last && t.intake.refusal == nil {
 		s.reply(250, smtp.EnhancedCode{2, 0, 0}, strconv.FormatInt(chunk.Size, 10)+" octets received")
 		return
 	}
-	if err := t.intake.checker.End(); err != nil {
+	if err := t.intake.checker.End(); chunk.Last && err != nil {
 		s.dataFailed(err)
 		return
 	}
@@ -167,7 +171,7 @@ func (s *session) checkBdat() (smtp.Reply, bool) {
 // receiveChunk reads the octets of one BDAT, into the void without an intake.
 func (s *session) receiveChunk(size int64, intake *intake) bool {
 	defer s.borrowDataBuffer()()
-	s.expectData()
+	s.expect(s.settings.Limits.DataTimeout)
 	for size > 0 {
 		part := s.reader.Unread()
 		if int64(len(part)) > size {
@@ -185,7 +189,7 @@ func (s *session) receiveChunk(size int64, intake *intake) bool {
 		if size == 0 {
 			break
 		}
-		if err := s.fillData(); err != nil {
+		if err := s.reader.Fill(); err != nil {
 			s.chunkFailed(err)
 			return false
 		}

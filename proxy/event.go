@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"time"
 
@@ -54,10 +55,10 @@ func (s *session) writeTransactionEvent(t *transaction) {
 }
 
 // writeSessionEvent tells of a session that came to no transaction because
-// something was wrong with it.
+// something was wrong with it, or in which somebody guessed at a password.
 func (s *session) writeSessionEvent() {
 	event := s.sessionEvent(audit.KindSession)
-	event.Error = s.trouble
+	event.Error, event.Count = cmp.Or(s.trouble, "authentication failed"), uint64(s.refused)
 	s.write(event)
 }
 

@@ -15,13 +15,13 @@ import (
 
 // ehlo is RFC 5321 section 4.1.1.1. It ends a transaction under way.
 func (s *session) ehlo(c smtp.Command) {
-	s.dropTransaction()
+	s.dropTransaction(errNewGreeting)
 	s.helo, s.extended, s.state = c.Arg, true, stateGreeted
 	s.out = smtp.Reply{Code: 250, Lines: s.extensions()}.AppendTo(s.out)
 }
 
 func (s *session) heloOnly(c smtp.Command) {
-	s.dropTransaction()
+	s.dropTransaction(errNewGreeting)
 	s.helo, s.extended, s.state = c.Arg, false, stateGreeted
 	s.reply(250, smtp.EnhancedCode{}, s.settings.HostName)
 }
@@ -63,7 +63,7 @@ func checkStartTLS(s *session, c smtp.Command) (smtp.Reply, bool) {
 func (s *session) startTLS(smtp.Command) {
 	if len(s.reader.Unread()) > 0 {
 		s.trouble = "data after STARTTLS"
-		s.farewell(503, badSequence, "nothing may follow STARTTLS before the handshake")
+		s.hangUp(503, badSequence, "nothing may follow STARTTLS before the handshake")
 		return
 	}
 	s.reply(220, smtp.EnhancedCode{2, 0, 0}, "ready for TLS")
@@ -72,29 +72,31 @@ func (s *session) startTLS(smtp.Command) {
 		return
 	}
 	// Everything that was said in clear is forgotten (RFC 3207 section 4.2).
-	s.state, s.helo, s.account, s.loggedIn = stateConnected, "", "", false
+	s.state, s.helo, s.extended, s.account, s.loggedIn = stateConnected, "", false, "", false
 }
 
 // handshake puts TLS on. When it fails the connection is closed: there is
 // nothing that can be said in clear.
 func (s *session) handshake() bool {
+	s.mute = true
 	inner := s.raw
 	if s.peer.OriginalDst.IsValid() {
 		inner = redirectedConn{s.raw, s.peer.OriginalDst}
 	}
 	conn := tls.Server(inner, s.settings.TLS)
-	s.deadline = time.Now().Add(s.settings.Limits.HandshakeTimeout)
-	_ = s.raw.SetDeadline(s.deadline)
-	ctx, cancel := context.WithDeadline(s.ctx, s.deadline)
+	deadline := time.Now().Add(s.settings.Limits.HandshakeTimeout)
+	_ = s.raw.SetDeadline(deadline)
+	s.readBy, s.writeBy = deadline, deadline
+	ctx, cancel := context.WithDeadline(s.ctx, deadline)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		s.trouble = "TLS handshake failed: " + err.Error()
-		s.conn, s.closing = s.raw, true
+		s.closing = true
 		return false
 	}
 	state := conn.ConnectionState()
-	s.conn, s.tls = conn, &state
-	s.reader.Reset(conn)
+	s.conn, s.tls, s.mute = conn, &state, false
+	s.reader.Reset(source{s}) // nothing that was read in clear survives
 	quickAck(s.raw)
 	return true
 }
@@ -120,7 +122,7 @@ func (s *session) noop(smtp.Command) { s.reply(250, smtp.EnhancedCode{2, 0, 0}, 
 
 // rset is RFC 5321 section 4.1.1.5.
 func (s *session) rset(smtp.Command) {
-	s.dropTransaction()
+	s.dropTransaction(errReset)
 	s.reply(250, smtp.EnhancedCode{2, 0, 0}, "ok")
 }
 
@@ -143,6 +145,6 @@ func (s *session) help(smtp.Command) {
 }
 
 func (s *session) quit(smtp.Command) {
-	s.dropTransaction()
+	s.dropTransaction(errQuit)
 	s.farewell(221, smtp.EnhancedCode{2, 0, 0}, s.settings.HostName+" closing the connection")
 }

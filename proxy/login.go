@@ -66,7 +66,7 @@ func (s *session) authenticate(c smtp.Command) {
 	case errors.As(err, &refusal):
 		if s.role != Intercepted && (refusal == auth.ErrCredentials || refusal == auth.ErrMalformed) {
 			s.server.throttle.Fail(s.peerKey, time.Now())
-			s.trouble = "authentication failed"
+			s.guesses++
 		}
 		code, enhanced := refusal.Reply()
 		s.refuse(code, enhanced, refusal.Error())

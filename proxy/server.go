@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"math/bits"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -58,13 +59,14 @@ type Server struct {
 	log        *zap.Logger
 	settings   atomic.Pointer[Settings]
 
-	mu        sync.Mutex
-	sessions  map[*session]struct{}
-	perPeer   map[string]int
-	listeners map[net.Listener]struct{}
-	stopping  bool
-	running   sync.WaitGroup // sessions
-	rest      rest
+	mu         sync.Mutex
+	sessions   map[*session]struct{}
+	peers      map[string]presence
+	listeners  map[net.Listener]struct{}
+	turnedAway int // connections since there were too many sessions
+	stopping   bool
+	running    sync.WaitGroup // sessions
+	rest       rest
 }
 
 // New makes a server that listens nowhere yet.
@@ -75,7 +77,7 @@ func New(options Options) *Server {
 		throttle:   options.Throttle,
 		log:        options.Logger.Named("proxy"),
 		sessions:   map[*session]struct{}{},
-		perPeer:    map[string]int{},
+		peers:      map[string]presence{},
 		listeners:  map[net.Listener]struct{}{},
 	}
 	s.settings.Store(options.Settings)
@@ -136,17 +138,12 @@ func (s *Server) isStopping() bool {
 
 // start gives a connection its session and goroutine, which Shutdown waits for.
 func (s *Server) start(conn net.Conn, role Role) {
-	session := newSession(s, conn, role)
-	s.mu.Lock()
-	full := len(s.sessions) >= session.settings.Limits.MaxSessions
-	if full || s.stopping {
-		s.mu.Unlock()
-		turnAway(conn, session.settings.HostName)
+	settings := s.settings.Load()
+	session := s.reserve(conn, role, settings)
+	if session == nil {
+		s.turnAway(conn, role, settings.HostName)
 		return
 	}
-	s.sessions[session] = struct{}{}
-	s.running.Add(1)
-	s.mu.Unlock()
 	s.rest.later()
 	go func() {
 		defer s.running.Done()
@@ -158,36 +155,84 @@ func (s *Server) start(conn net.Conn, role Role) {
 	}()
 }
 
+// reserve makes a session, or none while there are too many or none is wanted.
+func (s *Server) reserve(conn net.Conn, role Role, settings *Settings) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return nil
+	}
+	if len(s.sessions) >= settings.Limits.MaxSessions {
+		if s.turnedAway++; milestone(s.turnedAway) > 0 {
+			s.log.Warn("too many sessions, connections are turned away", zap.Int(logfields.Count, s.turnedAway))
+		}
+		return nil
+	}
+	s.turnedAway = 0
+	session := newSession(s, conn, role, settings)
+	s.sessions[session] = struct{}{}
+	s.running.Add(1)
+	return session
+}
+
 // turnAway refuses a connection at no cost: the line fits the empty send
-// buffer, so writing it cannot block.
-func turnAway(conn net.Conn, host string) {
-	_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
-	_, _ = conn.Write([]byte("421 4.3.2 " + host + " too many connections, try again later\r\n"))
+// buffer, so writing it cannot block. Where TLS is due there are no words.
+func (s *Server) turnAway(conn net.Conn, role Role, host string) {
+	if role != Submissions {
+		why := " too many connections, try again later"
+		if s.isStopping() {
+			why = " is shutting down, try again later"
+		}
+		_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		_, _ = conn.Write([]byte("421 4.3.2 " + host + why + "\r\n"))
+	}
 	_ = conn.Close()
 }
 
-// admit counts a session of a peer; false if it has too many. The count is
-// given back with leave.
-func (s *Server) admit(key string, limit int) bool {
+// presence is what one peer has here.
+type presence struct {
+	sessions int
+	refused  int // connections since there were too many
+}
+
+// admit counts a session of a peer, which is given back with leave; or, if it
+// has too many, tells how many were refused by now.
+func (s *Server) admit(key string, limit int) (refused int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.perPeer[key] >= limit {
-		return false
+	p := s.peers[key]
+	if ok = p.sessions < limit; ok {
+		p.sessions, p.refused = p.sessions+1, 0
+	} else {
+		p.refused++
 	}
-	s.perPeer[key]++
-	return true
+	s.peers[key] = p
+	return p.refused, ok
 }
 
 func (s *Server) leave(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.perPeer[key]--; s.perPeer[key] <= 0 {
-		delete(s.perPeer, key)
+	p := s.peers[key]
+	if p.sessions--; p.sessions <= 0 {
+		delete(s.peers, key)
+		return
 	}
+	s.peers[key] = p
 }
 
-// Shutdown stops accepting, lets each session end its transaction, tells the
-// idle ones 421, and waits. When ctx ends first, the rest are cut off; their
+// milestone is how many refusals a log line or event stands for, 0 where the
+// refusal has none: a flood has one for the first, the second, the fourth and so
+// on, and so costs little however long it lasts.
+func milestone(n int) int {
+	if bits.OnesCount(uint(n)) != 1 {
+		return 0
+	}
+	return n - n/2
+}
+
+// Shutdown stops accepting, lets messages that are coming in end, tells all other
+// sessions 421 at their next wait for a command, and waits. When ctx ends first, the rest are cut off; their
 // clients have no 250 and keep their messages.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()

@@ -5,10 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -43,11 +41,13 @@ type session struct {
 	peerKey  string // who is counted and slowed
 	log      *zap.Logger
 
-	raw    net.Conn // as accepted
-	conn   net.Conn // raw, or TLS over it
-	tls    *tls.ConnectionState
-	reader *smtp.Reader
-	out    []byte // replies not yet written
+	raw             net.Conn // as accepted
+	conn            net.Conn // raw, or TLS over it
+	tls             *tls.ConnectionState
+	mute            bool // TLS is due: nothing may be said in clear
+	reader          *smtp.Reader
+	out             []byte    // replies not yet written
+	readBy, writeBy time.Time // the connection's deadlines
 
 	state       state
 	helo        string
@@ -57,49 +57,76 @@ type session struct {
 	transaction *transaction
 	events      int    // audit events written
 	trouble     string // why the session was closed, if not by QUIT
-	errors      int    // refused commands
+	admitted    bool   // counted as one of its peer's
+	refused     int    // connections of this peer that the event stands for
+	guesses     int    // failed logins
+	errors      int    // refused commands since the last message
 	closing     bool   // nothing more is read
+	interrupted bool   // the client may still be sending
 	draining    atomic.Bool
-	deadline    time.Time
 }
 
-func newSession(server *Server, conn net.Conn, role Role) *session {
+func newSession(server *Server, conn net.Conn, role Role, settings *Settings) *session {
 	now := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	return &session{
-		server: server, settings: server.settings.Load(), ctx: ctx, cancel: cancel,
+		server: server, settings: settings, ctx: ctx, cancel: cancel,
 		id: newID(now), began: now, role: role, listener: role,
-		raw: conn, conn: conn, log: server.log,
+		raw: conn, conn: conn, mute: role == Submissions, log: server.log,
 	}
 }
 
-// run is the whole life of a session. A panic is a programmer's error: it ends
-// this session alone.
+// run is the whole life of a session. Whatever panics in it, the connection is
+// closed and counted out, and the transaction has its event.
 func (s *session) run() {
-	defer s.end()
-	defer func() {
-		if failure := recover(); failure != nil {
-			s.trouble = "internal error"
-			s.log.Error("session panicked", zap.String(logfields.Session, s.id),
-				zap.String("panic", fmt.Sprint(failure)), zap.ByteString("stack", debug.Stack()))
-		}
-	}()
+	defer s.leave()
+	defer s.survive()
+	defer s.closeBooks()
+	defer s.survive()
 	s.identify()
 	buffer := commandBuffers.Get().(*[commandBuffer]byte)
-	s.reader = smtp.NewReader(s.conn, buffer[:])
+	s.reader = smtp.NewReader(source{s}, buffer[:])
 	defer commandBuffers.Put(buffer)
-	if !s.server.admit(s.peerKey, s.settings.Limits.MaxSessionsPerPeer) {
-		s.peerKey = ""
-		s.farewell(421, smtp.EnhancedCode{4, 7, 0}, "too many connections of one sender, try again later")
+	s.serve()
+}
+
+func (s *session) serve() {
+	if !s.admit() {
+		s.farewell(421, smtp.EnhancedCode{4, 7, 0}, s.settings.HostName+" too many connections of one sender, try again later")
 		return
 	}
-	if s.listener == Submissions && !s.handshake() {
+	if s.mute && !s.handshake() {
 		return
 	}
 	s.reply(220, smtp.EnhancedCode{}, s.settings.HostName+" ESMTP smtpwall")
 	for !s.closing {
 		s.step()
 	}
+}
+
+// survive ends a panic, which is a programmer's error: it costs this session
+// alone.
+func (s *session) survive() {
+	failure := recover()
+	if failure == nil {
+		return
+	}
+	s.log.Error("session panicked", zap.String(logfields.Session, s.id),
+		zap.String("panic", fmt.Sprint(failure)), zap.ByteString("stack", debug.Stack()))
+	s.trouble = "internal error"
+	s.farewell(421, smtp.EnhancedCode{4, 3, 0}, s.settings.HostName+" internal error, closing the connection")
+}
+
+// admit counts the session as one of its peer's.
+func (s *session) admit() bool {
+	refused, ok := s.server.admit(s.peerKey, s.settings.Limits.MaxSessionsPerPeer)
+	if s.admitted = ok; ok {
+		return true
+	}
+	if s.refused = milestone(refused); s.refused > 0 {
+		s.trouble = "too many connections of one peer"
+	}
+	return false
 }
 
 // identify asks the kernel about the peer before anything is sent, while the
@@ -135,18 +162,29 @@ func network(address netip.Addr) string {
 // more commands are waiting (RFC 2920 section 3.2).
 func (s *session) step() {
 	line, err := s.readLine()
-	if err != nil {
+	var command smtp.Command
+	if err == nil {
+		command = smtp.ParseCommand(line)
+		if len(line)+2 > smtp.MaxCommandLine && command.Verb != smtp.AUTH {
+			err = smtp.ErrTooLong
+		}
+	}
+	if err != nil || command.Verb != smtp.RCPT {
+		s.resolveRecipients() // their replies come first
+	}
+	switch {
+	case s.closing:
+		return
+	case err != nil:
 		s.readFailed(err)
 		return
 	}
-	command := smtp.ParseCommand(line)
-	if len(line)+2 > smtp.MaxCommandLine && command.Verb != smtp.AUTH {
-		s.refuse(500, smtp.EnhancedCode{5, 5, 2}, "line too long")
-		return
-	}
 	s.carryOut(command)
-	if s.transaction != nil && len(s.transaction.waiting) > 0 && !s.nextIs(smtp.RCPT) {
+	if !s.nextIs(smtp.RCPT) {
 		s.resolveRecipients()
+	}
+	if len(s.out) > maxReplies && s.flush() != nil {
+		s.closing = true
 	}
 }
 
@@ -154,112 +192,27 @@ func (s *session) nextIs(verb smtp.Verb) bool {
 	return s.reader.HasLine() && smtp.IsVerb(s.reader.Unread(), verb)
 }
 
-// readLine reads a command line, after it sent the replies that are due.
-func (s *session) readLine() ([]byte, error) {
-	if !s.reader.HasLine() {
-		if err := s.flush(); err != nil {
-			return nil, err
-		}
-		s.expect(s.settings.Limits.IdleTimeout)
+// closeBooks ends the transaction and sees to the session's event.
+func (s *session) closeBooks() {
+	why := errLeft
+	if s.trouble != "" {
+		why = errors.New(s.trouble)
 	}
-	return s.reader.Line(smtp.MaxAuthLine)
-}
-
-// expect allows that long for what is read and written next. Moving a timer
-// costs more than it is worth for each command of a fast client.
-func (s *session) expect(timeout time.Duration) {
-	now := time.Now()
-	if deadline := now.Add(timeout); deadline.Sub(s.deadline) > timeout/16 || deadline.Before(s.deadline) {
-		s.deadline = deadline
-		_ = s.conn.SetDeadline(deadline)
-	}
-	if s.draining.Load() { // drain may have come before the line above
-		_ = s.raw.SetReadDeadline(now)
+	s.dropTransaction(why)
+	if s.trouble != "" && s.events == 0 || s.guesses > 0 {
+		s.writeSessionEvent()
 	}
 }
 
-// drain makes the session end at its next wait for a command.
-func (s *session) drain() {
-	s.draining.Store(true)
-	_ = s.raw.SetReadDeadline(time.Now())
-}
-
-// readFailed answers a line that could not be read.
-func (s *session) readFailed(err error) {
-	switch {
-	case errors.Is(err, smtp.ErrTooLong):
-		s.refuse(500, smtp.EnhancedCode{5, 5, 2}, "line too long")
-	case errors.Is(err, smtp.ErrBareCR), errors.Is(err, smtp.ErrBareLF):
-		// What follows may be read differently by somebody else (RFC 5321 section 2.3.8).
-		s.trouble = err.Error()
-		s.farewell(500, smtp.EnhancedCode{5, 5, 2}, err.Error()+" is not allowed, lines end in CRLF")
-	case errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load():
-		s.farewell(421, smtp.EnhancedCode{4, 3, 2}, s.settings.HostName+" is shutting down, try again later")
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.trouble = "timeout"
-		s.farewell(421, smtp.EnhancedCode{4, 4, 2}, s.settings.HostName+" timeout, closing the connection")
-	default:
-		if s.state != stateConnected && !errors.Is(err, io.EOF) {
-			s.trouble = "connection lost"
-		}
-		s.closing = true
+// leave closes the connection and counts the session out.
+func (s *session) leave() {
+	if s.interrupted {
+		s.linger()
 	}
-}
-
-// reply queues a reply of one line.
-func (s *session) reply(code int, enhanced smtp.EnhancedCode, text string) {
-	s.out = smtp.NewReply(code, enhanced, text).AppendTo(s.out)
-}
-
-// refuse queues a refusal, and ends the session after too many.
-func (s *session) refuse(code int, enhanced smtp.EnhancedCode, text string) {
-	s.reply(code, enhanced, text)
-	s.countError()
-}
-
-func (s *session) countError() {
-	if s.errors++; s.errors >= s.settings.Limits.MaxErrors && !s.closing {
-		s.trouble = "too many errors"
-		s.farewell(421, smtp.EnhancedCode{4, 7, 0}, s.settings.HostName+" too many errors, closing the connection")
-	}
-}
-
-// farewell sends a last reply and closes.
-func (s *session) farewell(code int, enhanced smtp.EnhancedCode, text string) {
-	s.reply(code, enhanced, text)
-	s.closing = true
-	_ = s.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	_ = s.flush()
-}
-
-// writeTime is the least that a client has for taking a reply, however long the
-// relay thought about it. A 250 that is lost here is a message sent twice.
-const writeTime = 30 * time.Second
-
-// flush writes the replies that are due.
-func (s *session) flush() error {
-	if len(s.out) == 0 {
-		return nil
-	}
-	if now := time.Now(); !s.closing && s.deadline.Sub(now) < writeTime {
-		_ = s.conn.SetWriteDeadline(now.Add(writeTime))
-	}
-	_, err := s.conn.Write(s.out)
-	s.out = s.out[:0]
-	return err
-}
-
-// end closes the connection and the books.
-func (s *session) end() {
-	s.dropTransaction()
-	_ = s.flush()
 	_ = s.conn.Close()
 	s.cancel()
-	if s.peerKey != "" {
+	if s.admitted {
 		s.server.leave(s.peerKey)
-	}
-	if s.events == 0 && s.trouble != "" {
-		s.writeSessionEvent()
 	}
 }
 

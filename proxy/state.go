@@ -72,15 +72,12 @@ var commands = newCommands()
 
 // carryOut finds the command and holds it to its place.
 func (s *session) carryOut(c smtp.Command) {
-	if s.transaction != nil && len(s.transaction.waiting) > 0 && c.Verb != smtp.RCPT {
-		s.resolveRecipients()
-	}
 	switch c.Verb {
 	case smtp.VerbForeign:
 		// A browser or a TLS client that was made to talk to us: its next
 		// lines may be commands that its user never wrote.
 		s.trouble = "not SMTP"
-		s.farewell(554, badSequence, "this is not an SMTP client")
+		s.hangUp(554, badSequence, "this is not an SMTP client")
 		return
 	case smtp.VerbUnknown:
 		s.refuse(500, smtp.EnhancedCode{5, 5, 1}, "command not recognised")
@@ -88,14 +85,12 @@ func (s *session) carryOut(c smtp.Command) {
 	}
 	command := &commands[c.Verb]
 	if !command.legal[s.state] {
-		s.out = command.elsewhere.AppendTo(s.out)
-		s.countError()
+		s.refuseWith(command.elsewhere)
 		return
 	}
 	if command.check != nil {
 		if refusal, bad := command.check(s, c); bad {
-			s.out = refusal.AppendTo(s.out)
-			s.countError()
+			s.refuseWith(refusal)
 			return
 		}
 	}

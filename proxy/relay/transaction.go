@@ -117,7 +117,8 @@ func (t *Transaction) replaceConnection(ctx context.Context) error {
 // sendEnvelope sends what is due of RSET, MAIL and RCPT in one flight.
 func (t *Transaction) sendEnvelope(recipients []smtp.Recipient) ([]smtp.Reply, error) {
 	t.flight.start()
-	reset, mail := t.c.needsReset, t.phase == phaseNew
+	mail := t.phase == phaseNew
+	reset := mail && t.c.needsReset
 	if reset {
 		t.flight.add(append(t.flight.line(), "RSET\r\n"...))
 	}

@@ -1,0 +1,136 @@
+package proxy
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/relay"
+	"github.com/smtpwall/smtpwall/proxy/smtp"
+)
+
+// rcpt is RFC 5321 section 4.1.1.3. Recipients that the client pipelines go to
+// the relay in one flight: see resolveRecipients.
+func (s *session) rcpt(c smtp.Command) {
+	t := s.transaction
+	rcpt, err := smtp.ParseRcpt(c.Arg, s.mailCapabilities(), t.envelope.Params.UTF8)
+	var syntax *smtp.SyntaxError
+	if errors.As(err, &syntax) {
+		t.waiting = append(t.waiting, waitingRcpt{reply: syntax.Reply})
+		return
+	}
+	t.waiting = append(t.waiting, waitingRcpt{rcpt: rcpt, reply: s.judgeRcpt(rcpt)})
+	if len(t.waiting) >= maxWaiting {
+		s.resolveRecipients()
+	}
+}
+
+// maxWaiting bounds the recipients of one flight.
+const maxWaiting = 100
+
+// judgeRcpt is what we have against a recipient ourselves; the zero reply is
+// nothing.
+func (s *session) judgeRcpt(rcpt smtp.Recipient) smtp.Reply {
+	t := s.transaction
+	if len(t.envelope.Recipients)+len(t.waiting) >= s.settings.Limits.MaxRecipients {
+		// RFC 5321 section 4.5.3.1.10: 452, so that the client sends the rest
+		// in another transaction.
+		return s.mark(smtp.NewReply(452, smtp.EnhancedCode{4, 5, 3}, "too many recipients, send the rest in another transaction"))
+	}
+	if decision := s.judgeRecipient(rcpt.Address); decision.Result != policy.Allow {
+		t.denied = &decision
+		return s.denial(decision)
+	}
+	if t.failed != nil {
+		return *t.failed
+	}
+	return smtp.Reply{}
+}
+
+// resolveRecipients brings the waiting recipients to where the message goes,
+// and queues all their replies in order.
+func (s *session) resolveRecipients() {
+	t := s.transaction
+	if t == nil || len(t.waiting) == 0 {
+		return
+	}
+	var rcpts []smtp.Recipient
+	for _, w := range t.waiting {
+		if w.reply.Code == 0 {
+			rcpts = append(rcpts, w.rcpt)
+		}
+	}
+	replies := s.offer(rcpts)
+	for i, w := range t.waiting {
+		if s.closing { // after too many errors
+			t.waiting = t.waiting[i:]
+			return
+		}
+		if w.reply.Code == 0 {
+			s.answerRcpt(w.rcpt, replies[0])
+			replies = replies[1:]
+			continue
+		}
+		t.note(w.rcpt, w.reply.Code)
+		t.outcome.reply = w.reply
+		s.refuseWith(w.reply)
+	}
+	t.waiting = t.waiting[:0]
+}
+
+// answerRcpt passes on what became of a recipient.
+func (s *session) answerRcpt(rcpt smtp.Recipient, reply smtp.Reply) {
+	t := s.transaction
+	s.out = reply.AppendTo(s.out)
+	t.outcome.reply = reply
+	t.note(rcpt, reply.Code)
+	if !reply.Positive() {
+		return
+	}
+	t.envelope.Recipients = append(t.envelope.Recipients, rcpt)
+	if s.state = stateRcpt; t.expires.IsZero() {
+		t.expires = time.Now().Add(s.settings.Limits.DataTimeout)
+	}
+}
+
+// note keeps a recipient for the event. One that could not be parsed has no
+// address.
+func (t *transaction) note(rcpt smtp.Recipient, code int) {
+	if rcpt.Address == "" {
+		return
+	}
+	if t.count++; len(t.offered) < audit.MaxRecipients {
+		t.offered = append(t.offered, audit.Recipient{Address: rcpt.Address, ReplyCode: code})
+	}
+}
+
+// offer gives the recipients to the delivery, which it begins with the first.
+func (s *session) offer(rcpts []smtp.Recipient) []smtp.Reply {
+	t := s.transaction
+	if len(rcpts) == 0 {
+		return nil
+	}
+	if t.delivery == nil && t.failed == nil {
+		delivery, refusal := s.deliveryFor(t)
+		if delivery == nil {
+			return slices.Repeat([]smtp.Reply{refusal}, len(rcpts))
+		}
+		t.delivery = delivery
+	}
+	if t.failed != nil {
+		return slices.Repeat([]smtp.Reply{*t.failed}, len(rcpts))
+	}
+	replies, err := t.delivery.recipients(s.ctx, rcpts)
+	if err != nil {
+		t.lose(s.mark(relayFailure(err)), err)
+		return slices.Repeat([]smtp.Reply{*t.failed}, len(rcpts))
+	}
+	for i, reply := range replies {
+		if replies[i] = relay.ForClient(reply); !reply.Positive() {
+			replies[i] = s.mark(replies[i])
+		}
+	}
+	return replies
+}
