@@ -61,6 +61,11 @@ func (in *intake) takeHead(p []byte) {
 // judgeHead lets the header section and what came with it through, or refuses
 // the message.
 func (in *intake) judgeHead(header, message []byte) {
+	if len(header) > 0 && (header[0] == ' ' || header[0] == '\t') {
+		// It would continue our trace field (RFC 5322 section 2.2.3).
+		in.refuse(smtp.NewReply(550, smtp.EnhancedCode{5, 6, 0}, "the header section begins with a continuation line"))
+		return
+	}
 	if smtp.CountField(header, "received") > maxReceived {
 		in.refuse(smtp.NewReply(554, smtp.EnhancedCode{5, 4, 6}, "too many hops: the message goes in circles")) // RFC 5321 section 6.3
 		return

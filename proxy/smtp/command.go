@@ -146,10 +146,11 @@ func ParseChunk(arg string) (Chunk, bool) {
 
 // ValidHelo says whether an EHLO or HELO argument is a domain or an address
 // literal (RFC 5321 section 4.1.3), or close enough: real clients send bare
-// host names and underscores.
+// host names and underscores. It is ASCII, since it goes into the header section
+// (RFC 6531 section 3.7.1: a U-label is sent as its A-label).
 func ValidHelo(arg string) bool {
 	if strings.HasPrefix(arg, "[") {
 		return validLiteral(arg)
 	}
-	return validDomain(arg, true)
+	return isASCII(arg) && validDomain(arg, true)
 }

@@ -1,6 +1,9 @@
 package smtp
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestParseCommand(t *testing.T) {
 	for line, want := range map[string]Command{
@@ -43,7 +46,7 @@ func TestValidHelo(t *testing.T) {
 			t.Errorf("%q was refused", good)
 		}
 	}
-	for _, bad := range []string{"", "a b", "[192.0.2.1", "[::1]", "a\x00b", "<x>", "a..b", "x)(y"} {
+	for _, bad := range []string{"", "a b", "[192.0.2.1", "[::1]", "a\x00b", "<x>", "a..b", "x)(y", "bücher.example", "a\tb", "-x", "[IPv6:fe80::1%eth0]", strings.Repeat("a.", 200)} {
 		if ValidHelo(bad) {
 			t.Errorf("%q was accepted", bad)
 		}

@@ -144,7 +144,7 @@ func (p *RcptParams) set(word string, caps Capabilities) error {
 		}
 	case key == "ORCPT" && caps.DSN:
 		addrType, address, found := strings.Cut(value, ";")
-		if !found || addrType == "" || !validXtext(address) || len(value) > maxXtext {
+		if !found || !validAddrType(addrType) || !validXtext(address) || len(value) > maxXtext {
 			return refuse(501, EnhancedCode{5, 5, 4}, "ORCPT is not addr-type;xtext")
 		}
 		p.ORcpt = value
@@ -178,6 +178,17 @@ func validXtext(s string) bool {
 		}
 	}
 	return s != "" && utf8.ValidString(s)
+}
+
+// validAddrType is an atom (RFC 3461 section 4.2); the known ones, rfc822 and
+// utf-8, need no more than this.
+func validAddrType(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; !digit(c) && c != '-' && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 func hexDigit(c byte) bool { return digit(c) || 'A' <= c && c <= 'F' }

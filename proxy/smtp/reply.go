@@ -97,6 +97,7 @@ func (r Reply) appendLine(dst []byte, text string, separator byte) []byte {
 const (
 	MaxReplyLine  = 2048 // octets, CRLF included
 	MaxReplyLines = 128
+	MaxReply      = 16 << 10 // octets of text, all lines together
 )
 
 // ErrBadReply is a reply that breaks the grammar of RFC 5321 section 4.2 or our bounds.
@@ -106,6 +107,7 @@ var ErrBadReply = errors.New("malformed reply")
 // comes from the source; io.EOF before the first octet stays io.EOF.
 func ReadReply(r *Reader) (Reply, error) {
 	var reply Reply
+	size := 0
 	for n := 0; ; n++ {
 		if n == MaxReplyLines {
 			return Reply{}, fmt.Errorf("%w: more than %d lines", ErrBadReply, MaxReplyLines)
@@ -117,6 +119,9 @@ func ReadReply(r *Reader) (Reply, error) {
 		code, last, text, ok := splitReplyLine(line)
 		if !ok || (n > 0 && code != reply.Code) {
 			return Reply{}, fmt.Errorf("%w: %.60q", ErrBadReply, line)
+		}
+		if size += len(text); size > MaxReply {
+			return Reply{}, fmt.Errorf("%w: more than %d octets", ErrBadReply, MaxReply)
 		}
 		reply.Code = code
 		reply.addLine(text)

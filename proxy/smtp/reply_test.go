@@ -44,6 +44,7 @@ func TestReadReply(t *testing.T) {
 		{"no separator", "250_a\r\n", Reply{}, ErrBadReply},
 		{"too long", "250 " + strings.Repeat("a", MaxReplyLine) + "\r\n", Reply{}, ErrBadReply},
 		{"too many", strings.Repeat("250-a\r\n", MaxReplyLines+1), Reply{}, ErrBadReply},
+		{"too much", strings.Repeat("250-"+strings.Repeat("a", 2000)+"\r\n", 9) + "250 a\r\n", Reply{}, ErrBadReply},
 		{"nothing", "", Reply{}, io.EOF},
 		{"cut", "250-a\r\n", Reply{}, io.ErrUnexpectedEOF},
 		{"cut in a line", "250 a", Reply{}, io.ErrUnexpectedEOF},
