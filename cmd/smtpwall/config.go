@@ -3,7 +3,9 @@ package main
 import (
 	"flag"
 	"fmt"
+	"os"
 
+	"github.com/smtpwall/smtpwall/internal/app"
 	"github.com/smtpwall/smtpwall/internal/config"
 )
 
@@ -21,6 +23,20 @@ func (c *console) onlyConfig(name string, args []string) (path string, err error
 		return "", err
 	}
 	return *config, noArguments(rest)
+}
+
+// loader reads a configuration at the start and at each reload. A default file
+// that does not exist stands for the defaults until there is one; a file that
+// is gone later is an error, since taking a block down is an explicit act.
+func (c *console) loader(path string, options config.Options) app.LoadFunc {
+	seen := false
+	return func() (*config.Config, error) {
+		if _, err := os.Stat(path); err == nil {
+			seen = true
+		}
+		options.MissingOK = !seen
+		return c.loadConfig(path, options)
+	}
 }
 
 // loadConfig reads a configuration and prints all that is wrong with it. A

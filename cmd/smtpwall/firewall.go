@@ -24,11 +24,11 @@ func firewallCommand(ctx context.Context, c *console, args []string) error {
 	if len(rest) != 1 {
 		return usageError("firewall needs apply, show, status or remove", "smtpwall firewall show prints the rules")
 	}
-	firewall, err := c.firewall(*path, uint32(*uid))
+	verb := rest[0]
+	firewall, err := c.firewall(*path, uint32(*uid), verb != "apply")
 	if err != nil {
 		return err
 	}
-	verb := rest[0]
 	if *dryRun && verb == "apply" {
 		verb = "show"
 	}
@@ -49,8 +49,10 @@ func firewallCommand(ctx context.Context, c *console, args []string) error {
 	return usageError(fmt.Sprintf("unknown word %q", verb), "apply, show, status or remove")
 }
 
-func (c *console) firewall(path string, uid uint32) (*app.Firewall, error) {
-	cfg, err := c.loadConfig(path, config.Options{MissingOK: true, SkipSecrets: true})
+// firewall reads what the rules depend on. A file that is missing must not turn
+// enforcing rules into observing ones.
+func (c *console) firewall(path string, uid uint32, missingOK bool) (*app.Firewall, error) {
+	cfg, err := c.loadConfig(path, config.Options{MissingOK: missingOK, SkipSecrets: true})
 	if err != nil {
 		return nil, err
 	}

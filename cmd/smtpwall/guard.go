@@ -14,9 +14,7 @@ func guardCommand(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	load := func() (*config.Config, error) {
-		return c.loadConfig(path, config.Options{MissingOK: true, SkipSecrets: true})
-	}
+	load := func() (*config.Config, error) { return c.loadConfig(path, config.Options{SkipSecrets: true}) }
 	// A file with errors must not leave the host open at boot: what can be read
 	// of it is used, until a reload with a good one.
 	cfg, problems := config.Salvage(path)

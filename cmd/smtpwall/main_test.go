@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/smtpwall/smtpwall/internal/config"
 )
 
 // run runs a command line with what it reads, and gives what it printed.
@@ -120,5 +122,28 @@ func TestAccountHash(t *testing.T) {
 	}
 	if status, _, _ := run(t, "\n", "account", "hash"); status != exitFailed {
 		t.Error("an empty password was hashed")
+	}
+}
+
+// Rules that enforce must not become rules that observe because a file is away.
+func TestAMissingFileIsNoConfiguration(t *testing.T) {
+	path := file(t, "mode = \"enforce\"\n")
+	c := &console{err: &bytes.Buffer{}}
+	load := c.loader(path, config.Options{SkipSecrets: true})
+	if cfg, err := load(); err != nil || cfg.Mode != config.Enforce {
+		t.Fatalf("%v, %v", cfg, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if cfg, err := load(); err == nil {
+		t.Fatalf("a reload took mode %s from a file that is gone", cfg.Mode)
+	}
+	if status, _, err := run(t, "", "firewall", "apply", "--config", path, "--uid", "990"); status != exitUsage {
+		t.Errorf("firewall apply without its file: %d, %q", status, err)
+	}
+	fresh := c.loader(path, config.Options{SkipSecrets: true})
+	if cfg, err := fresh(); err != nil || cfg.Mode != config.Observe {
+		t.Fatalf("a first start without a file: %v, %v", cfg, err)
 	}
 }

@@ -27,10 +27,11 @@ func runCommand(ctx context.Context, c *console, args []string) error {
 	if os.Geteuid() != 0 {
 		return usageError("run needs root, for the firewall rules", "sudo smtpwall run, or smtpwall demo to see it work")
 	}
-	load, err := c.loader(*path, config.Mode(*mode))
-	if err != nil {
-		return err
+	if *mode != "" && config.Mode(*mode) != config.Observe && config.Mode(*mode) != config.Enforce {
+		return usageError(fmt.Sprintf("unknown mode %q", *mode), "observe or enforce")
 	}
+	// Secrets are the proxy's, which reads them as its own user.
+	load := c.loader(*path, config.Options{SkipSecrets: true, Mode: config.Mode(*mode)})
 	cfg, err := load()
 	if err != nil {
 		return err
@@ -41,19 +42,6 @@ func runCommand(ctx context.Context, c *console, args []string) error {
 	}
 	err = c.run(ctx, cfg, load, owner, *path)
 	return errors.Join(err, leave(cfg))
-}
-
-// loader reads the configuration, with a mode that overrides its own. Secrets
-// are the proxy's, which reads them as its own user.
-func (c *console) loader(path string, mode config.Mode) (app.LoadFunc, error) {
-	switch mode {
-	case "", config.Observe, config.Enforce:
-	default:
-		return nil, usageError(fmt.Sprintf("unknown mode %q", mode), "observe or enforce")
-	}
-	return func() (*config.Config, error) {
-		return c.loadConfig(path, config.Options{MissingOK: true, SkipSecrets: true, Mode: mode})
-	}, nil
 }
 
 func (c *console) run(ctx context.Context, cfg *config.Config, load app.LoadFunc, owner app.Owner, path string) error {

@@ -15,9 +15,7 @@ func serveCommand(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	load := func() (*config.Config, error) {
-		return c.loadConfig(path, config.Options{MissingOK: true, Credential: systemd.Credential})
-	}
+	load := c.loader(path, config.Options{Credential: systemd.Credential})
 	cfg, err := load()
 	if err != nil {
 		return err
