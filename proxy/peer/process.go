@@ -64,11 +64,35 @@ func (p *Processes) inCGroup(cgroup string) []int {
 	if !ok {
 		return nil
 	}
-	b, err := os.ReadFile(p.cgroups.mount.point + rel + "/cgroup.procs")
+	b, err := readBeneath(p.cgroups.mount.point, strings.TrimLeft(rel+"/cgroup.procs", "/"))
 	if err != nil {
 		return nil
 	}
 	return parsePIDs(strings.Fields(string(b)))
+}
+
+// maxProcs bounds what is read of a cgroup.procs.
+const maxProcs = 1 << 20
+
+// readBeneath reads a file of the hierarchy. The path may come from a process
+// that we do not trust, so it leads nowhere else: not by "..", not by a link, not
+// into another mount, and a pipe does not hold us.
+func readBeneath(root, path string) ([]byte, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(dir) }()
+	fd, err := unix.Openat2(dir, path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer func() { _ = file.Close() }()
+	return io.ReadAll(io.LimitReader(file, maxProcs))
 }
 
 // allProcesses is every pid in /proc, the youngest first: who has just
