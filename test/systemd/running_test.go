@@ -60,6 +60,13 @@ func testCredential(t *testing.T, m *machine, o *outside) {
 	if failures := o.relay.Counters().AuthFailures; failures != 0 {
 		t.Errorf("%d failed logins", failures)
 	}
+	// Confined as it is, the proxy can tell who that was.
+	event := m.run(t, "tail", "-n", "1", "/var/log/smtpwall/transactions.jsonl")
+	for _, want := range []string{`"peer_user":"nobody"`, `"peer_unit":"run-`} {
+		if !strings.Contains(event, want) {
+			t.Errorf("the event has no %s: %s", want, event)
+		}
+	}
 	pid := m.show(t, proxy, "MainPID")
 	if out := m.sh(t, "cat /proc/"+pid+"/environ /proc/"+pid+"/cmdline | tr '\\0' ' '"); strings.Contains(out, password) {
 		t.Error("the password is in the process list")
