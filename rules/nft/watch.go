@@ -57,7 +57,9 @@ func (c *Conn) Watch(ctx context.Context, report func(Change)) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, unix.ENOBUFS):
-			w.restore(ctx)
+			if !w.restore(ctx) {
+				w.flush() // no event will come for what may still be pending
+			}
 		case err != nil:
 			return fmt.Errorf("watching nftables: %w", err)
 		}
@@ -112,15 +114,15 @@ func (w *watcher) take(ctx context.Context, m netlink.Message) {
 // reached compares generations, which may wrap around.
 func reached(generation, other uint32) bool { return int32(generation-other) >= 0 }
 
-// restore puts the rules back. Its own transaction, if it needs one, makes an
-// event that flushes the report.
-func (w *watcher) restore(ctx context.Context) {
+// restore puts the rules back and says whether it had to. Its own transaction
+// makes an event then, which flushes the report.
+func (w *watcher) restore(ctx context.Context) (acted bool) {
 	drifts, generation, err := w.conn.restore(ctx)
 	w.drifts = append(w.drifts, drifts...)
 	w.read = generation
 	w.next = time.Now().Add(compareEvery)
 	if err == nil || ctx.Err() != nil {
-		return
+		return len(drifts) > 0
 	}
 	if len(w.pending) == 0 {
 		w.pending = []Change{{Time: time.Now()}}
@@ -128,6 +130,7 @@ func (w *watcher) restore(ctx context.Context) {
 	w.pending[len(w.pending)-1].Err = err
 	w.next = time.Now().Add(retryAfter)
 	w.flush()
+	return false
 }
 
 // flush reports the transactions that have been seen. What differed is the work
