@@ -152,6 +152,8 @@ func (p *guardProcess) run(ctx context.Context) error {
 func Guard(ctx context.Context, cfg *config.Config, load LoadFunc) error {
 	log, _ := NewLogger(cfg.Log.Level)
 	defer func() { _ = log.Sync() }()
+	signals, stopCatching := catchSignals()
+	defer stopCatching()
 	owner, err := LookupOwner()
 	if err != nil {
 		return err
@@ -167,11 +169,11 @@ func Guard(ctx context.Context, cfg *config.Config, load LoadFunc) error {
 	if err != nil {
 		return err
 	}
-	return p.serve(ctx, ready)
+	return p.serve(ctx, ready, signals)
 }
 
 // serve runs the guard beside the signal loop, and ends both together.
-func (p *guardProcess) serve(ctx context.Context, ready <-chan struct{}) error {
+func (p *guardProcess) serve(ctx context.Context, ready <-chan struct{}, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -185,7 +187,7 @@ func (p *guardProcess) serve(ctx context.Context, ready <-chan struct{}) error {
 		return <-ended
 	}
 	service := &process{
-		log:    p.options.Log,
+		log: p.options.Log, signals: signals,
 		status: func() string { return "mode " + string(p.options.Config.Mode) },
 		reload: p.reload,
 		stop: func(context.Context) error {

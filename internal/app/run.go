@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -31,6 +30,8 @@ type RunOptions struct {
 func Run(ctx context.Context, options RunOptions) error {
 	log, _ := NewLogger(options.Config.Log.Level)
 	defer func() { _ = log.Sync() }()
+	signals, stopCatching := catchSignals()
+	defer stopCatching()
 	if err := prepareHost(options.Config, options.Owner); err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func Run(ctx context.Context, options RunOptions) error {
 	case err := <-guarding:
 		return errors.Join(errors.New("the rules could not be put up"), err)
 	}
-	c := &child{options: options, sockets: sockets, log: log, reload: p.reload}
+	c := &child{options: options, sockets: sockets, log: log, signals: signals, reload: p.reload}
 	err = c.supervise(ctx, guarding)
 	cancel()
 	return errors.Join(err, <-guarding)
@@ -91,6 +92,7 @@ type child struct {
 	options RunOptions
 	sockets []systemd.Socket
 	log     *zap.Logger
+	signals <-chan os.Signal
 	reload  func(context.Context) error // the guard's
 }
 
@@ -100,9 +102,6 @@ const restartPause = time.Second
 // supervise keeps the proxy running, passes SIGHUP on, and ends it on SIGINT,
 // SIGTERM, or when the guard has ended.
 func (c *child) supervise(ctx context.Context, guarding chan error) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
 	running, ended, err := c.start()
 	if err != nil {
 		return err
@@ -113,7 +112,7 @@ func (c *child) supervise(ctx context.Context, guarding chan error) error {
 		case err := <-guarding:
 			guarding <- nil // Run waits for it too
 			return errors.Join(fmt.Errorf("the guard ended: %w", err), c.stop(running, ended))
-		case received := <-signals:
+		case received := <-c.signals:
 			if received != syscall.SIGHUP {
 				return c.stop(running, ended)
 			}
@@ -183,9 +182,21 @@ func (c *child) stop(running *os.Process, ended <-chan error) error {
 	_ = running.Signal(syscall.SIGTERM)
 	select {
 	case err := <-ended:
+		if endedBySignal(err, syscall.SIGTERM) {
+			return nil // it had not begun to serve
+		}
 		return err
 	case <-time.After(stopTime + 5*time.Second):
 		_ = running.Kill()
 		return errors.New("the proxy did not stop in time and was killed")
 	}
+}
+
+func endedBySignal(err error, sig syscall.Signal) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == sig
 }

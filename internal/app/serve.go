@@ -20,6 +20,8 @@ type LoadFunc func() (*config.Config, error)
 func Serve(ctx context.Context, cfg *config.Config, load LoadFunc) error {
 	log, level := NewLogger(cfg.Log.Level)
 	defer func() { _ = log.Sync() }()
+	signals, stopCatching := catchSignals()
+	defer stopCatching()
 	passed, err := systemd.Passed()
 	if err != nil {
 		return fmt.Errorf("taking over passed sockets: %w", err)
@@ -31,7 +33,7 @@ func Serve(ctx context.Context, cfg *config.Config, load LoadFunc) error {
 		return err
 	}
 	p.announce()
-	service := &process{log: log, status: p.statusLine, stop: p.Stop, reload: func(ctx context.Context) error {
+	service := &process{log: log, signals: signals, status: p.statusLine, stop: p.Stop, reload: func(ctx context.Context) error {
 		next, err := load()
 		if err != nil {
 			return err

@@ -18,18 +18,25 @@ const stopTime = 25 * time.Second
 
 // process is what a service does between its start and its end.
 type process struct {
-	log    *zap.Logger
-	status func() string                   // one line for `systemctl status`
-	reload func(ctx context.Context) error // on SIGHUP; nothing changes on an error
-	stop   func(ctx context.Context) error
+	log     *zap.Logger
+	signals <-chan os.Signal                // of catchSignals
+	status  func() string                   // one line for `systemctl status`
+	reload  func(ctx context.Context) error // on SIGHUP; nothing changes on an error
+	stop    func(ctx context.Context) error
+}
+
+// catchSignals begins to receive the signals that we obey. It comes before
+// anything is started: a signal that nobody caught would end the process in the
+// midst of its start, with nothing undone.
+func catchSignals() (caught <-chan os.Signal, stop func()) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	return signals, func() { signal.Stop(signals) }
 }
 
 // runUntilStopped tells the service manager that the process is ready, answers
 // its watchdog, and obeys signals until SIGTERM, SIGINT or the end of ctx.
 func (p *process) runUntilStopped(ctx context.Context) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
 	stopWatchdog := p.answerWatchdog()
 	defer stopWatchdog()
 	p.tell(systemd.Ready(p.status()))
@@ -37,7 +44,7 @@ func (p *process) runUntilStopped(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return p.end(context.WithoutCancel(ctx))
-		case received := <-signals:
+		case received := <-p.signals:
 			if received != syscall.SIGHUP {
 				return p.end(ctx)
 			}
