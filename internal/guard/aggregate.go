@@ -16,7 +16,7 @@ const window = 10 * time.Second
 // of too many subjects.
 const (
 	maxSubjects     = 2048
-	maxDestinations = 64   // of one subject
+	maxDestinations = 16   // of one subject
 	maxKinds        = 8192 // in all; each subject may have one more, for the rest
 )
 

@@ -138,9 +138,7 @@ func (c *collector) collect(ctx context.Context) error {
 	counts, err := c.counts.Read(ctx)
 	c.cost = time.Since(begun)
 	if err != nil {
-		c.counts.Close() // a socket for reading: nothing to lose
-		c.counts = nil
-		return err
+		return err // what it has read, the next reading returns
 	}
 	c.tell(ctx, c.agg.add(time.Now(), counts))
 	return nil

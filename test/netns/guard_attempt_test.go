@@ -148,7 +148,7 @@ func TestGuardCountsAFlood(t *testing.T) {
 	if sum != connects {
 		t.Errorf("the events' counts sum up to %d, want %d", sum, connects)
 	}
-	if events > 200 {
+	if events > 60 {
 		t.Errorf("%d events", events)
 	}
 }

@@ -123,6 +123,36 @@ func TestGuardCountersOfAReplacedTable(t *testing.T) {
 	}
 }
 
+// TestGuardCountersLoseNothingToAContext ends the context before and within a reading.
+func TestGuardCountersLoseNothingToAContext(t *testing.T) {
+	f := newFirewall(t, nft.Options{})
+	f.apply(fwOptions())
+	counters := openCounters(t, f.Host)
+	const connects = 3000
+	var total uint64
+	for i := range 10 {
+		knockEach(t, f.Host, 0, connects)
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(time.Duration(i)*200*time.Microsecond, cancel)
+		if i == 0 {
+			cancel()
+		}
+		counts, err := counters.Read(ctx)
+		if i == 0 && err == nil {
+			t.Error("read although the context had ended")
+		}
+		timer.Stop()
+		cancel()
+		total += counts.Total()
+	}
+	for range 2 {
+		total += readCounts(t, counters).Total()
+	}
+	if total != 10*connects {
+		t.Errorf("counted %d, want %d", total, 10*connects)
+	}
+}
+
 // TestGuardCountersOfTheLock leaves the block to the lock for a while.
 func TestGuardCountersOfTheLock(t *testing.T) {
 	f := newFirewall(t, nft.Options{Lock: true})
