@@ -118,7 +118,9 @@ func listenTCP(ctx context.Context, address netip.AddrPort) (net.Listener, error
 	if address.Addr().Is6() {
 		network = "tcp6"
 	}
-	lc := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
+	// A session has its own time limits; keep-alive would be four system calls
+	// for each connection.
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, conn syscall.RawConn) error {
 		var err error
 		control := conn.Control(func(fd uintptr) {
 			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
