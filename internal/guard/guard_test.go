@@ -66,6 +66,18 @@ func TestRunPutsTheRulesUpFirstAndEndsInOrder(t *testing.T) {
 	}
 }
 
+func TestRunRemovesTheRulesInTheEnd(t *testing.T) {
+	k := newFakeKernel()
+	k.fail["first remove"] = errors.New("device or resource busy")
+	if err := runGuard(t, k, Options{RemoveOnExit: true}, func(*testing.T, *Guard) {}); err != nil || k.removed != 2 {
+		t.Errorf("got %v after %d tries", err, k.removed)
+	}
+	k.fail["remove"] = errors.New("no permission")
+	if err := runGuard(t, k, Options{RemoveOnExit: true}, func(*testing.T, *Guard) {}); err == nil {
+		t.Error("the rules stay, and nobody says so")
+	}
+}
+
 func TestRunKeepsTheRelaysOfAnEarlierGuard(t *testing.T) {
 	k := newFakeKernel()
 	k.relays = endpoints("192.0.2.9:587")

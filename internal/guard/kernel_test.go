@@ -119,8 +119,10 @@ func (k *fakeKernel) SetRelays(_ context.Context, relays []netip.AddrPort) error
 func (k *fakeKernel) Remove(context.Context) error {
 	k.mu.Lock()
 	k.removed++
+	busy := k.fail["first remove"]
+	delete(k.fail, "first remove")
 	k.mu.Unlock()
-	return k.call("remove")
+	return errors.Join(busy, k.call("remove"))
 }
 
 func (k *fakeKernel) Watch(ctx context.Context, report func(nft.Change)) error {

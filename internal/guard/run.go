@@ -141,11 +141,24 @@ func (g *Guard) stop(ctx context.Context) error {
 	}
 	var errs []error
 	if g.options().RemoveOnExit {
-		if err := g.firewall.Remove(ctx); err != nil {
+		if err := g.removeAtEnd(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("removing the rules at the end: %w", err))
 		}
 	}
 	return errors.Join(append(errs, g.firewall.Close())...)
+}
+
+// removeAtEnd takes the rules down. The first try may fail: a comparison that
+// the end broke off leaves the socket busy, until its answer has been read.
+func (g *Guard) removeAtEnd(ctx context.Context) error {
+	err := g.firewall.Remove(ctx)
+	for range 2 {
+		if err == nil {
+			break
+		}
+		err = g.firewall.Remove(ctx)
+	}
+	return err
 }
 
 // listenEarly opens the socket, so that who waits for Ready can connect. If
