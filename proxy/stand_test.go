@@ -35,6 +35,7 @@ type stand struct {
 	events   *eventLog
 	address  string
 	role     Role
+	sender   string // of messages that the test holds
 }
 
 // somebody is the identifier of the tests: every peer is this one.
@@ -53,17 +54,21 @@ func (s somebody) Unix(*net.UnixConn) peer.Peer { return s.peer }
 type eventLog struct {
 	mu     sync.Mutex
 	events []audit.Event
-	failed bool
+	err    error
 }
 
 func (l *eventLog) Write(event *audit.Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events = append(l.events, *event)
-	if l.failed {
-		return errors.New("disk full")
-	}
-	return nil
+	return l.err
+}
+
+// fail makes each further event fail, after it was kept.
+func (l *eventLog) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
 }
 
 func (l *eventLog) all() []audit.Event {
@@ -87,7 +92,7 @@ func testPeer(name string) peer.Peer {
 
 func newStand(t *testing.T, options map[string]string) *stand {
 	t.Helper()
-	b := &stand{events: &eventLog{}, role: Submission}
+	b := &stand{events: &eventLog{}, role: Submission, sender: "a@example.com"}
 	if role := options["listener"]; role != "" {
 		b.role = Role(role)
 	}
@@ -214,6 +219,8 @@ func testPolicy(t *testing.T, name string) *policy.Policy {
 		"": nil,
 		"sites": {{Name: "sites", Match: policy.Match{User: []string{"www-data"}}, Decision: policy.Allow,
 			Senders: []string{"*@example.com"}, Recipients: []string{"*@example.net"}}},
+		"notices": {{Name: "notices", Match: policy.Match{User: []string{"www-data"}}, Decision: policy.Allow,
+			Senders: []string{"<>", "postmaster@example.com"}}},
 		"deny": {{Name: "nobody", Match: policy.Match{User: []string{"*"}}, Decision: policy.Deny}},
 	}[name]
 	compiled, err := policy.New(policy.Deny, rules)

@@ -37,6 +37,12 @@ const (
 
 func (e *Error) Error() string { return fmt.Sprintf("%s %q: %v", e.Step, e.Relay, e.Cause) }
 
+// Lent says that a connection could be had and was lost with this transaction,
+// so that another transaction may go well.
+func (e *Error) Lent() bool {
+	return e.Step == StepEnvelope || e.Step == StepData || e.Step == StepDataEnd
+}
+
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
