@@ -47,6 +47,9 @@ func testGuardCrash(t *testing.T, m *machine, o *outside) {
 	if n := m.show(t, guard, "NFileDescriptorStore"); n != "1" {
 		t.Errorf("%s descriptors are stored, want 1", n)
 	}
+	if said := m.journal(t, beginning, guard); strings.Contains(said, "Cannot store") {
+		t.Errorf("the manager complains:\n%s", said)
+	}
 	o.delivered(t, m) // also: the proxy found the new guard, the relay's addresses are back
 
 	// An administrator's restart keeps the lock, too.
