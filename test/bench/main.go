@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/smtpwall/smtpwall/test/bench/farend"
 	"github.com/smtpwall/smtpwall/test/bench/peer"
@@ -50,6 +51,7 @@ type options struct {
 	json      string
 	keep      bool
 	calm      float64 // per cent; 0: take what comes
+	window    time.Duration
 }
 
 func parse(args []string) (options, error) {
@@ -63,6 +65,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&opts.json, "json", "", "write every sample to this file")
 	flags.BoolVar(&opts.keep, "keep", false, "keep the temporary directory with configurations and output")
 	flags.Float64Var(&opts.calm, "calm", 0, "repeat a measurement while others had more than so many `per cent` of the machine; 0 takes what comes")
+	flags.DurationVar(&opts.window, "window", 0, "how long one measurement takes; 0: what suits the scenario")
 	flags.Usage = func() { usage(flags) }
 	if err := flags.Parse(args); err != nil {
 		return opts, err

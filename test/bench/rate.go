@@ -35,6 +35,9 @@ func (r rate) run(ctx context.Context, b *bench) error {
 	if b.opts.quick && r.quick.Time > 0 {
 		plan.Time = r.quick.Time
 	}
+	if b.opts.window > 0 {
+		plan.Time = b.opts.window
+	}
 	peers, err := b.startPeers(ctx, plan, r.plain)
 	if err != nil {
 		return err
