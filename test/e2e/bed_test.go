@@ -56,6 +56,7 @@ type setup struct {
 	noRelay   bool   // none is configured, though there is one
 	idle      bool   // smtpwall does not run yet
 	container bool
+	without   []string // extensions that the relay does not offer
 	errors    []string // what the program log may say at level error
 }
 
@@ -68,7 +69,7 @@ func newBed(t testing.TB, s setup) *bed {
 	b := &bed{t: t, authority: newAuthority(t), relayPassword: "relay's own " + randomWord()}
 	b.makeDirectory()
 	b.makeLab(s)
-	b.relay = b.startRelay(relayAddr)
+	b.relay = b.startRelay(relayAddr, s.without...)
 	b.configure(s)
 	if !s.idle {
 		b.start(s)
@@ -106,11 +107,11 @@ func (b *bed) makeLab(s setup) {
 }
 
 // startRelay makes a stand-in relay at an address of the remote, on 587 and 465.
-func (b *bed) startRelay(address netip.Addr) *testkit.Relay {
+func (b *bed) startRelay(address netip.Addr, without ...string) *testkit.Relay {
 	b.t.Helper()
 	relay, err := testkit.NewRelay(testkit.RelayOptions{
 		Username: relayUser, Password: b.relayPassword, RequireTLS: true, RequireAuth: true,
-		KeepBytes: true, TLS: b.authority.server(b.t, address),
+		KeepBytes: true, Without: without, TLS: b.authority.server(b.t, address),
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -250,29 +251,30 @@ func (b *bed) events(filter ...string) []audit.Event {
 }
 
 // awaitEvent waits for an event, past or to come.
-func (b *bed) awaitEvent(what string, match func(audit.Event) bool) audit.Event {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+func (b *bed) awaitEvent(t testing.TB, what string, match func(audit.Event) bool) audit.Event {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	files := []string{b.path("log", "transactions.jsonl"), b.path("log", "attempts.jsonl")}
 	for event, err := range audit.Read(ctx, files, audit.Filter{}, true) {
 		if err != nil {
-			b.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if match(event) {
 			return event
 		}
 	}
-	b.t.Fatalf("no event of %s within %s; there are:\n%+v", what, patience, b.events())
+	t.Fatalf("no event of %s within %s; there are:\n%+v", what, patience, b.events())
 	return audit.Event{}
 }
 
-// transaction is the event of one transaction.
-func (b *bed) transaction(txn string) audit.Event {
-	b.t.Helper()
+// transaction is the event of one transaction, which has ended or is about to.
+func (b *bed) transaction(t testing.TB, txn string) audit.Event {
+	t.Helper()
+	b.awaitEvent(t, "transaction "+txn, func(e audit.Event) bool { return e.Txn == txn })
 	events := b.events("--id", txn)
 	if len(events) != 1 {
-		b.t.Fatalf("%d events of transaction %s, want one: %+v", len(events), txn, events)
+		t.Fatalf("%d events of transaction %s, want one: %+v", len(events), txn, events)
 	}
 	return events[0]
 }
@@ -285,7 +287,7 @@ func (b *bed) arrived(t testing.TB, l letter, want trace) (testkit.RelayMessage,
 	if message.AuthUser != relayUser || !message.TLS {
 		t.Errorf("the relay was reached as %q, TLS %v", message.AuthUser, message.TLS)
 	}
-	event := b.transaction(want.check(t, l.compare(t, message.Bytes)))
+	event := b.transaction(t, want.check(t, l.compare(t, message.Bytes)))
 	if event.Custody != audit.CustodyRelay || event.ReplyCode != 250 || event.Size != int64(len(l.text)) {
 		t.Errorf("the event says %+v", event)
 	}

@@ -138,7 +138,7 @@ func TestDirectToMX(t *testing.T) {
 			all = append(all, a)
 			tries, pid, done := b.dial(a)
 			checkRefused(t, tries)
-			event := b.awaitEvent(fmt.Sprintf("uid %d at %s", uid, to), func(e audit.Event) bool {
+			event := b.awaitEvent(t, fmt.Sprintf("uid %d at %s", uid, to), func(e audit.Event) bool {
 				return e.Kind == audit.KindAttempt && e.Destination == to && e.PeerUID == audit.KnownUID(uid)
 			})
 			if event.PeerPID != pid || !strings.Contains(event.PeerExe, "python") {
@@ -178,7 +178,7 @@ func TestContainerDirectToMX(t *testing.T) {
 		local := container.addr(to.Addr().Is6())
 		tries, _, done := b.dial(attempts{from: b.Container, to: to, count: count, unit: container.cgroup, local: local})
 		checkRefused(t, tries)
-		event := b.awaitEvent("the container", func(e audit.Event) bool { return e.Destination == to })
+		event := b.awaitEvent(t, "the container", func(e audit.Event) bool { return e.Destination == to })
 		if event.PeerContainer != container.id || event.Outcome != audit.OutcomeBlocked || event.Source.Addr() != local {
 			t.Errorf("the event says %+v", event)
 		}
@@ -267,7 +267,7 @@ func TestObserve(t *testing.T) {
 				t.Errorf("%s to %s: %s", a.from, a.to, try.Came)
 			}
 		}
-		b.awaitEvent(a.unit.Name(), a.told)
+		b.awaitEvent(t, a.unit.Name(), a.told)
 		done()
 	}
 	if err := b.run.end(syscall.SIGTERM); err != nil {

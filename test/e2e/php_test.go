@@ -28,7 +28,7 @@ func TestPHPMail(t *testing.T) {
 	if !found {
 		t.Errorf("the message begins with %q", head)
 	}
-	b.transaction(trace{"local process", "ESMTPS"}.check(t, head))
+	b.transaction(t, trace{"local process", "ESMTPS"}.check(t, head))
 }
 
 func TestPHPSockets(t *testing.T) {

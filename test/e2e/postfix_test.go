@@ -157,7 +157,7 @@ func (b *bed) checkDelivered(t testing.TB, p *postfix, l letter, want trace) {
 	t.Helper()
 	head := l.compare(t, p.delivered(t, l))
 	at := strings.LastIndex(head, "Received: ")
-	event := b.transaction(want.check(t, head[at:]))
+	event := b.transaction(t, want.check(t, head[at:]))
 	if event.RelayReply == "" || !strings.Contains(event.RelayReply, "queued as ") {
 		t.Errorf("the event has not Postfix's words: %+v", event)
 	}
