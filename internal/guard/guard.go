@@ -262,7 +262,7 @@ func (g *Guard) Reload(ctx context.Context, o Options) error {
 		return fmt.Errorf("reloading the guard: %w", err)
 	}
 	g.relays.configure(o.Relays)
-	g.relays.resync(ctx)
+	g.relays.sync(ctx)
 	g.log.Info("rules reloaded", zap.Stringer("mode", o.Rules.Mode))
 	return nil
 }
@@ -270,7 +270,11 @@ func (g *Guard) Reload(ctx context.Context, o Options) error {
 // apply needs applying.
 func (g *Guard) apply(ctx context.Context, o rules.Options) error {
 	o.Relays = g.relays.addresses()
-	return g.firewall.Apply(ctx, o)
+	if err := g.firewall.Apply(ctx, o); err != nil {
+		return err
+	}
+	g.relays.took(o.Relays)
+	return nil
 }
 
 // Release takes the rules down and lets nobody put them back until Reload.

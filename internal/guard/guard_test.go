@@ -298,13 +298,14 @@ func TestReleaseStopsSettingRelays(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.failing("set relays", errors.New("there are no rules"))
-		g.relays.resync(t.Context())
+		g.relays.adopt(endpoints("192.0.2.77:587")) // to be set
+		g.relays.sync(t.Context())
 		if s, err := g.Status(t.Context()); err != nil || !s.Released || len(s.Conditions) != 0 {
 			t.Errorf("status %+v, %v", s, err)
 		}
 		k.failing("set relays", nil)
-		if err := g.Reload(t.Context(), g.options()); err != nil || g.isReleased() {
-			t.Errorf("reload: %v, released %v", err, g.isReleased())
+		if err := g.Reload(t.Context(), g.options()); err != nil || g.isReleased() || len(k.applied.Relays) != 2 {
+			t.Errorf("reload: %v, released %v, relays %v", err, g.isReleased(), k.applied.Relays)
 		}
 	})
 	if err != nil {

@@ -90,11 +90,7 @@ func (k *relayKeeper) configure(relays []Relay) {
 func (k *relayKeeper) adopt(endpoints []netip.AddrPort) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	before := make(map[netip.AddrPort]bool, len(endpoints))
-	for _, e := range endpoints {
-		before[e] = true
-	}
-	k.leave(before)
+	k.leave(setOf(endpoints))
 }
 
 // addresses are what the kernel should have now.
@@ -259,13 +255,19 @@ func (k *relayKeeper) sync(ctx context.Context) {
 	k.log.Error("relay addresses are not in the rules", zap.Error(err))
 }
 
-// resync writes the kernel's sets anew, after the tables that they are in were
-// replaced.
-func (k *relayKeeper) resync(ctx context.Context) {
+// took notes what the kernel's sets hold, after the rules were put up as a whole.
+func (k *relayKeeper) took(endpoints []netip.AddrPort) {
 	k.mu.Lock()
-	k.stale = true
-	k.mu.Unlock()
-	k.sync(ctx)
+	defer k.mu.Unlock()
+	k.applied, k.stale = setOf(endpoints), false
+}
+
+func setOf(endpoints []netip.AddrPort) map[netip.AddrPort]bool {
+	set := make(map[netip.AddrPort]bool, len(endpoints))
+	for _, e := range endpoints {
+		set[e] = true
+	}
+	return set
 }
 
 func (k *relayKeeper) set(ctx context.Context, wanted map[netip.AddrPort]bool) error {

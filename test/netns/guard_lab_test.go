@@ -61,11 +61,18 @@ func (l *eventLog) all() ([]audit.Event, <-chan struct{}) {
 // await returns the first event that match takes, past or to come.
 func (l *eventLog) await(t *testing.T, within time.Duration, what string, match func(audit.Event) bool) audit.Event {
 	t.Helper()
+	return l.awaitAll(t, within, what, 1, match)[0]
+}
+
+// awaitAll returns the events that match takes once there are so many.
+func (l *eventLog) awaitAll(t *testing.T, within time.Duration, what string, n int, match func(audit.Event) bool) []audit.Event {
+	t.Helper()
 	timeout := time.After(within)
 	for {
 		events, more := l.all()
-		if i := slices.IndexFunc(events, match); i >= 0 {
-			return events[i]
+		matching := slices.DeleteFunc(slices.Clone(events), func(e audit.Event) bool { return !match(e) })
+		if len(matching) >= n {
+			return matching
 		}
 		select {
 		case <-more:
