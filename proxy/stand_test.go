@@ -153,7 +153,7 @@ func (b *stand) startRelay(t *testing.T, options map[string]string, settings *Se
 	if step, text, ok := strings.Cut(options["fault"], "="); ok {
 		b.relay.On(testkit.RelayStep(step), testkit.Fault{Text: text})
 	}
-	pool := b.pool(t)
+	pool := b.pool(t, options)
 	if err := pool.Probe(t.Context()); err != nil && options["fault"] == "" {
 		t.Fatal(err)
 	}
@@ -163,13 +163,18 @@ func (b *stand) startRelay(t *testing.T, options map[string]string, settings *Se
 	}
 }
 
-func (b *stand) pool(t *testing.T) *relay.Pool {
+func (b *stand) pool(t *testing.T, options map[string]string) *relay.Pool {
+	timeouts := relay.DefaultTimeouts()
+	if ms := number(options, "relay_ms", 0); ms > 0 {
+		patience := time.Duration(ms) * time.Millisecond
+		timeouts = relay.Timeouts{Wait: patience, Connect: patience, Handshake: patience, Command: patience, Block: patience, DataEnd: patience}
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(b.relay.CA())
 	address := netip.MustParseAddrPort(b.relay.Addr())
 	pool := relay.New(relay.Options{
 		Name: "main", Host: "relay.test", LocalName: "host.test", Username: "u", Mechanism: "auto",
-		Password: func() []byte { return []byte("p") }, Roots: roots, Connections: 10,
+		Password: func() []byte { return []byte("p") }, Roots: roots, Connections: int(number(options, "connections", 10)), Timeouts: timeouts,
 		Endpoints: func(context.Context) ([]relay.Endpoint, error) {
 			return []relay.Endpoint{{Address: address, TLS: relay.STARTTLS}}, nil
 		},

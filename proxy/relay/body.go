@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"strconv"
 	"sync"
 	"time"
@@ -74,7 +75,8 @@ func (t *Transaction) StartData() {
 var dataCommand = []byte("DATA\r\n")
 
 // outOfStep finds a reply that came before its command: what the relay says
-// from here on could be about anything, and must not be taken for custody.
+// from here on could be about anything, and must not be taken for custody. It
+// costs nothing, and so finds only what was read already.
 func (t *Transaction) outOfStep() bool {
 	if len(t.c.reader.Unread()) > 0 {
 		t.body.failure = t.pool.fail(StepData, errExtraReply)
@@ -149,7 +151,7 @@ func (t *Transaction) flushBody(last bool) {
 	if b.waiting && !b.over() {
 		t.awaitGo()
 	}
-	if !b.over() {
+	if !b.over() && !t.outOfStep() {
 		t.writeBody(b.gathered(), last)
 	}
 	b.n = 0
@@ -159,9 +161,6 @@ func (t *Transaction) flushBody(last bool) {
 // relay allows pipelining (RFC 3030 section 2).
 func (t *Transaction) flushChunk(last bool) {
 	b := &t.body
-	if b.chunks == 0 && t.outOfStep() {
-		return
-	}
 	ahead := 1
 	if t.c.capabilities.Pipelining {
 		ahead = maxChunks
@@ -169,7 +168,7 @@ func (t *Transaction) flushChunk(last bool) {
 	for b.chunks >= ahead && !b.over() {
 		t.readChunkReply()
 	}
-	if !b.over() {
+	if !b.over() && (b.chunks > 0 || !t.outOfStep()) {
 		t.writeBody(t.chunk(last), last)
 		b.chunks++
 	}
@@ -285,9 +284,18 @@ func (t *Transaction) readReplyToEnd() {
 	switch {
 	case err != nil:
 		t.body.failure = t.pool.fail(StepDataEnd, closedIfEOF(err))
-	case reply.Intermediate():
+	case aboutUs(reply) && !reply.Transient() && !reply.Permanent():
 		t.body.failure = t.pool.fail(StepDataEnd, &refusal{reply})
+	case reply.Positive() && t.moreWasSaid():
+		t.body.failure = t.pool.fail(StepDataEnd, errExtraReply)
 	default:
 		t.body.reply = &reply
 	}
+}
+
+// moreWasSaid finds a reply behind the last one that was due, other than a
+// farewell: then the last one may have been another command's.
+func (t *Transaction) moreWasSaid() bool {
+	rest := t.c.reader.Unread()
+	return len(rest) > 0 && !bytes.HasPrefix(rest, []byte("421"))
 }

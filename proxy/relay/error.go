@@ -64,12 +64,13 @@ func (e *Error) ClientReply() smtp.Reply {
 }
 
 // aboutUs says that a reply is about our connection or our login and not about
-// the client's message: 421 closes the connection (RFC 5321 section 3.8), 503
-// is about the order of commands, 530, 535 and 538 ask for or refuse a login
-// (RFC 4954 section 6), and 3yz answers nothing that we sent.
+// the client's message: 220, 221 and 235 answer what we did not ask, 421 closes
+// the connection (RFC 5321 section 3.8), 503 is about the order of commands, 530,
+// 535 and 538 ask for or refuse a login (RFC 4954 section 6), and 3yz answers
+// nothing that we sent.
 func aboutUs(reply smtp.Reply) bool {
 	switch reply.Code {
-	case 421, 503, 530, 535, 538:
+	case 220, 221, 235, 421, 503, 530, 535, 538:
 		return true
 	}
 	return reply.Intermediate()

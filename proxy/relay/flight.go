@@ -67,6 +67,9 @@ func (f *flight) send(c *conn, timeout time.Duration) ([]smtp.Reply, error) {
 			end = len(f.commands)
 		}
 		if from < end {
+			if len(c.reader.Unread()) > 0 {
+				return nil, errExtraReply
+			}
 			if _, err := c.Write(f.commands[from:end]); err != nil {
 				return nil, err
 			}
