@@ -2,6 +2,7 @@ package systemd_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,12 +44,29 @@ func testBlocked(t *testing.T, m *machine, _ *outside) {
 			}
 		}
 	}
+	// With its three capabilities the guard finds out who goes on trying.
+	m.run(t, "systemd-run", "--quiet", "--collect", "--unit=spam", "--uid=nobody",
+		"bash", "-c", "while :; do : 3<>/dev/tcp/"+remote4+"/25; : 3<>/dev/tcp/"+remote6+"/25; done")
 	for _, address := range []string{remote4, remote6} {
-		eventually(t, "the attempts are on record", func() bool {
-			out, _ := m.try("grep", "-F", address, "/var/log/smtpwall/attempts.jsonl")
-			return strings.Contains(out, `"nobody"`)
+		eventually(t, "the attempts at "+address+" are on record", func() bool {
+			return m.recorded(address, `"peer_user":"nobody"`, `"peer_unit":"spam.service"`, `"peer_exe":"/usr/bin/bash"`)
 		})
 	}
+	m.run(t, "systemctl", "stop", "spam.service")
+}
+
+// recorded reports whether an attempt is on record whose line has all of words.
+func (m *machine) recorded(words ...string) bool {
+	events, err := m.try("cat", "/var/log/smtpwall/attempts.jsonl")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(events) {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // testCredential sees that the password gets from a file of root's to the relay,
