@@ -23,10 +23,15 @@ type sample struct {
 	Rate     float64       // messages a second
 	Share    float64       // of the direct rate in the same round
 	CPU      time.Duration // of the peer, for all messages
+	Whole    time.Duration // of load generator, relay and peer, for all messages
+	ByCPU    float64       // direct's Whole a message, divided by this peer's
 	P50      time.Duration // MAIL to the final reply
 
 	Disturbance float64 // the share of the machine that others had meanwhile
 }
+
+// whole is the processor time of both ends and the peer for one message.
+func (s sample) whole() float64 { return float64(s.Whole) / float64(max(1, s.Messages)) }
 
 // run starts all peers and measures them in interleaved rounds, so that a
 // machine that slows down does so for all.
@@ -44,16 +49,16 @@ func (r rate) run(ctx context.Context, b *bench) error {
 	}
 	var samples []sample
 	for round := range b.opts.rounds {
-		var direct float64
+		var direct sample
 		for _, p := range peers {
 			s, err := b.calm(ctx, func() (sample, error) { return b.measure(ctx, p, plan, r.plain) })
 			if err != nil {
 				return fmt.Errorf("%s, round %d: %w", p.Name, round+1, err)
 			}
 			if p.Name == "direct" {
-				direct = s.Rate
+				direct = s
 			}
-			s.Round, s.Share = round+1, s.Rate/direct
+			s.Round, s.Share, s.ByCPU = round+1, s.Rate/direct.Rate, direct.whole()/s.whole()
 			samples = append(samples, s)
 		}
 	}
@@ -102,7 +107,7 @@ func (b *bench) measure(ctx context.Context, p *peer.Running, plan load.Plan, pl
 	}
 	return sample{
 		Peer: p.Name, Messages: len(result.Sent), Rate: float64(len(result.Sent)) / elapsed.Seconds(),
-		CPU: after.peer - before.peer, P50: result.Median(), Disturbance: disturbance(before, after),
+		CPU: after.peer - before.peer, Whole: after.ours - before.ours, P50: result.Median(), Disturbance: disturbance(before, after),
 	}, nil
 }
 

@@ -46,12 +46,13 @@ func median[T int | int64 | float64 | time.Duration](values []T) T {
 type figures struct {
 	rate, share, cpu, p50 float64 // messages/s, of direct, ms a message, ms
 	low, high             float64 // lowest and highest share
+	byCPU                 float64 // share by processor time of everybody
 	messages              int
 	disturbed             float64 // median share of the machine that others had
 }
 
 func summarise(name string, samples []sample) figures {
-	var rates, shares, cpus, p50s, disturbed []float64
+	var rates, shares, cpus, p50s, disturbed, byCPU []float64
 	messages := 0
 	for _, s := range samples {
 		if s.Peer != name {
@@ -61,6 +62,7 @@ func summarise(name string, samples []sample) figures {
 		rates, shares = append(rates, s.Rate), append(shares, s.Share)
 		cpus = append(cpus, milliseconds(s.CPU)/float64(max(1, s.Messages)))
 		p50s, disturbed = append(p50s, milliseconds(s.P50)), append(disturbed, s.Disturbance)
+		byCPU = append(byCPU, s.ByCPU)
 	}
 	if len(rates) == 0 {
 		return figures{}
@@ -68,7 +70,7 @@ func summarise(name string, samples []sample) figures {
 	return figures{
 		rate: median(rates), share: median(shares), cpu: median(cpus), p50: median(p50s),
 		low: slices.Min(shares), high: slices.Max(shares), messages: messages,
-		disturbed: median(disturbed),
+		disturbed: median(disturbed), byCPU: median(byCPU),
 	}
 }
 
@@ -77,15 +79,15 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 func (r *report) rates(s scenario, peers []*peer.Running, samples []sample, goals []goal) {
 	r.samples[s.name] = samples
 	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "peer\tmessages/s\tshare\t(lowest–highest)\tCPU ms/message\tp50 ms\tmessages\tothers had\t")
+	fmt.Fprintln(table, "peer\tmessages/s\tshare\t(lowest–highest)\tby CPU\tCPU ms/message\tp50 ms\tmessages\tothers had\t")
 	for _, p := range peers {
 		f := summarise(p.Name, samples)
 		cpu := "–"
 		if p.PID != 0 {
 			cpu = fmt.Sprintf("%.3f", f.cpu)
 		}
-		fmt.Fprintf(table, "%s\t%.1f\t%.2f\t%.2f–%.2f\t%s\t%.2f\t%d\t%.0f %%\t\n",
-			p.Name, f.rate, f.share, f.low, f.high, cpu, f.p50, f.messages, 100*f.disturbed)
+		fmt.Fprintf(table, "%s\t%.1f\t%.2f\t%.2f–%.2f\t%.2f\t%s\t%.2f\t%d\t%.0f %%\t\n",
+			p.Name, f.rate, f.share, f.low, f.high, f.byCPU, cpu, f.p50, f.messages, 100*f.disturbed)
 	}
 	table.Flush()
 	for _, p := range peers {
