@@ -31,6 +31,7 @@ func (s *session) spoolEntry(t *transaction) spool.Entry {
 func identityOf(kept spool.Identity) policy.Identity {
 	id := policy.Identity{
 		User: kept.User, Groups: kept.Groups, Unit: kept.Unit, Container: kept.Container, Account: kept.Account,
+		Placed: true, // the unit was judged when the message came
 	}
 	if kept.UID != nil {
 		id.Proven, id.UID = true, *kept.UID

@@ -15,6 +15,7 @@ func (s *session) identity() policy.Identity {
 		Groups:    s.peer.Groups,
 		Unit:      s.peer.Unit,
 		Container: s.peer.Container,
+		Placed:    s.peer.CGroup != "",
 		Account:   s.account,
 	}
 }

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -155,17 +153,10 @@ func TestIdentifyUnixGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	// The uid was noted when it connected; of the process nothing is left.
-	p := id.Unix(server)
-	if !p.Proven || p.UID != uint32(os.Getuid()) || p.CGroup != "" || p.Exe != "" {
+	// The uid was noted when it connected, but who holds the socket now is not
+	// known, nor from which unit it came.
+	if p := id.Unix(server); p.Proven || p.UID != NoUID || p.CGroup != "" || p.Exe != "" {
 		t.Errorf("got %+v", p)
-	}
-	line, err := bufio.NewReader(server).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	if pid := strings.TrimSpace(line); pid != strconv.Itoa(p.PID) {
-		t.Errorf("pid %d, the client says %s", p.PID, pid)
 	}
 }
 

@@ -41,13 +41,20 @@ func unixCredentials(fd int) (unixPeer, error) {
 	case errors.Is(err, unix.ENOPROTOOPT):
 		pidfd = -1 // before Linux 6.5
 	default:
-		return p, nil // the process has gone, and its pid may be another's
+		return unixPeer{}, fmt.Errorf("reading the peer's process: %w", err)
 	}
 	if err := p.readProcess(pidfd); err != nil {
 		p.cgroup, p.exe = "", ""
 	}
+	if pidfd >= 0 && alive(pidfd) != nil {
+		return unixPeer{}, errPeerGone
+	}
 	return p, nil
 }
+
+// errPeerGone makes a peer unknown whose process ended before its banner. Nobody
+// honest does that: it leaves the socket to others, and its unit unread.
+var errPeerGone = errors.New("the process that connected has ended")
 
 // pidfdCGroup is the id of the cgroup that the process is in, 0 if it has gone
 // or the kernel cannot tell. It needs no /proc, which may be hidden from us.

@@ -10,6 +10,7 @@ type Identity struct {
 	Groups    []string // names of the user's groups; only if Proven
 	Unit      string   // systemd unit; only if Proven
 	Container string   // container id; only if Proven
+	Placed    bool     // the cgroup is known, so that an empty Unit is none and not an unknown one
 	Account   string   // name that AUTH verified; never what a client merely claimed
 }
 
@@ -27,6 +28,8 @@ type subject struct {
 	container string
 	account   string
 	listener  string
+
+	unplaced bool // it is proven who, and not known from which unit
 }
 
 func newSubject(id *Identity, listener string) subject {
@@ -34,6 +37,7 @@ func newSubject(id *Identity, listener string) subject {
 	if id.Proven {
 		s.uid = strconv.FormatUint(uint64(id.UID), 10)
 		s.user, s.groups, s.unit, s.container = id.User, id.Groups, id.Unit, id.Container
+		s.unplaced = !id.Placed && id.Unit == "" && id.Container == ""
 	}
 	return s
 }

@@ -112,6 +112,35 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// Hiding the unit is no way around a rule that denies it, and none into one
+// that allows it.
+func TestUnknownUnit(t *testing.T) {
+	hidden := Identity{Proven: true, UID: 33, User: "www-data"}
+	placed := hidden
+	placed.Placed = true
+	evil := placed
+	evil.Unit = "evil.service"
+	unit := Match{Unit: []string{"evil.service"}}
+	denies := newPolicy(t, Deny, Rule{Name: "evil", Match: unit}, Rule{Name: "rest", Decision: Allow})
+	allows := newPolicy(t, Deny, Rule{Name: "evil", Match: unit, Decision: Allow})
+	for _, c := range []struct {
+		name            string
+		id              Identity
+		denied, allowed Result
+	}{
+		{"from the unit", evil, Deny, Allow},
+		{"from none", placed, Allow, Deny},
+		{"from nobody knows where", hidden, Deny, Deny},
+	} {
+		if got := denies.Sender(c.id, "socket", "a@b").Result; got != c.denied {
+			t.Errorf("%s, under a rule that denies the unit: %v", c.name, got)
+		}
+		if got := allows.Sender(c.id, "socket", "a@b").Result; got != c.allowed {
+			t.Errorf("%s, under a rule that allows the unit: %v", c.name, got)
+		}
+	}
+}
+
 func TestFirstMatchDecides(t *testing.T) {
 	p := newPolicy(t, Allow,
 		Rule{Name: "suspended", Match: Match{User: []string{"www-data"}, Unit: []string{"cron.service"}}},

@@ -26,7 +26,8 @@ const (
 // Match says whom a rule is for. Each list holds patterns with * and ?; one of
 // a list must fit, and so for every list that is not empty. An attribute that
 // an identity does not have fits no pattern, "*" included. Names are compared
-// exactly, case included.
+// exactly, case included. Where it is not known from which unit or container a
+// proven identity comes, a rule that denies these fits all the same.
 type Match struct {
 	User      []string
 	UID       []string // patterns of the decimal number
@@ -62,7 +63,16 @@ func (r *rule) match(s *subject) bool {
 	}
 	return m.listener.fit(s.listener) &&
 		m.user.fit(s.user) && m.uid.fit(s.uid) && m.group.fitAny(s.groups) &&
-		m.unit.fit(s.unit) && m.container.fit(s.container) && m.account.fit(s.account)
+		r.fitPlace(s) && m.account.fit(s.account)
+}
+
+// fitPlace compares the unit and the container. Where they are not known, a
+// rule that denies fits: hiding the unit must not be a way around it.
+func (r *rule) fitPlace(s *subject) bool {
+	if s.unplaced && r.decision == Deny {
+		return true
+	}
+	return r.who.unit.fit(s.unit) && r.who.container.fit(s.container)
 }
 
 func compile(from *Rule) (rule, error) {
