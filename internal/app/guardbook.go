@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -37,8 +38,33 @@ func newGuardBook(path string, log *zap.Logger) guardBook {
 	return guardBook{guard.NewClient(path, log)}
 }
 
-// Addresses is addressBook.
+// Times of a question for a relay that the guard has just heard of: its first
+// look-up of the name is under way.
+const (
+	firstLookup = 10 * time.Second
+	askAgain    = 20 * time.Millisecond
+)
+
+// Addresses is addressBook. Right after a start or a reload it waits for what the
+// guard finds out: mail that was held would wait for the next try otherwise.
 func (b guardBook) Addresses(ctx context.Context, relay string) ([]netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(ctx, firstLookup)
+	defer cancel()
+	for {
+		addresses, err := b.ask(ctx, relay)
+		if err != nil || len(addresses) > 0 {
+			return addresses, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the guard to find the relay's addresses: %w", ctx.Err())
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// ask gives no address and no error while the guard is looking for some.
+func (b guardBook) ask(ctx context.Context, relay string) ([]netip.AddrPort, error) {
 	relays, err := b.client.Relays(ctx)
 	switch {
 	case isAbsent(err):
