@@ -144,7 +144,7 @@ func (b *stand) startRelay(t *testing.T, options map[string]string, settings *Se
 	t.Helper()
 	var err error
 	b.relay, err = testkit.StartRelay(testkit.RelayOptions{
-		KeepBytes: true, Without: strings.Fields(options["without"]), Username: "u", Password: "p", RequireAuth: true, RequireTLS: true,
+		KeepBytes: options["keep"] != "no", Without: strings.Fields(options["without"]), Username: "u", Password: "p", RequireAuth: true, RequireTLS: true,
 	})
 	if err != nil {
 		t.Fatal(err)
