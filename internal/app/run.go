@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/systemd"
@@ -152,6 +154,10 @@ func (c *child) reloadBoth(ctx context.Context, running *os.Process) {
 func (c *child) start() (*os.Process, <-chan error, error) {
 	cmd := exec.Command(c.options.Command[0], c.options.Command[1:]...)
 	cmd.Stderr, cmd.Stdout = os.Stderr, os.Stdout
+	// Descriptors that root's shell left open are not for the proxy.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("closing descriptors of others: %w", err)
+	}
 	if err := systemd.Pass(cmd, c.sockets); err != nil {
 		return nil, nil, fmt.Errorf("handing sockets to the proxy: %w", err)
 	}
@@ -165,7 +171,12 @@ func (c *child) start() (*os.Process, <-chan error, error) {
 	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() { // ends with the child; its thread must live as long, for Pdeathsig
 		runtime.LockOSThread()
-		err := cmd.Start()
+		// For this thread, and so for the child: no set-user-ID program gives
+		// the proxy anything back.
+		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		if err == nil {
+			err = cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			ended <- cmd.Wait()

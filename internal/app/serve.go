@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/systemd"
@@ -22,6 +23,9 @@ func Serve(ctx context.Context, cfg *config.Config, load LoadFunc) error {
 	defer func() { _ = log.Sync() }()
 	signals, stopCatching := catchSignals()
 	defer stopCatching()
+	if err := keepSecretsInside(); err != nil {
+		return err
+	}
 	passed, err := systemd.Passed()
 	if err != nil {
 		return fmt.Errorf("taking over passed sockets: %w", err)
@@ -41,6 +45,18 @@ func Serve(ctx context.Context, cfg *config.Config, load LoadFunc) error {
 		return p.Reload(ctx, next)
 	}}
 	return service.runUntilStopped(ctx)
+}
+
+// keepSecretsInside makes the relay's password unreadable from outside: no core
+// dump, and no /proc or ptrace for others of the proxy's user.
+func keepSecretsInside() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("closing the process to others: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("switching core dumps off: %w", err)
+	}
+	return nil
 }
 
 // announce logs where the proxy listens and what becomes of mail.
