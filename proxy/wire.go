@@ -170,6 +170,9 @@ func (s *session) readFailed(err error) {
 		// What follows may be read differently by somebody else (RFC 5321 section 2.3.8).
 		s.trouble = err.Error()
 		s.hangUp(500, smtp.EnhancedCode{5, 5, 2}, err.Error()+" is not allowed, lines end in CRLF")
+	case errors.Is(err, smtp.ErrEndless):
+		s.trouble = err.Error()
+		s.hangUp(500, smtp.EnhancedCode{5, 5, 2}, err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load():
 		s.dropTransaction(errShutdown)
 		s.farewell(421, smtp.EnhancedCode{4, 3, 2}, s.settings.HostName+" is shutting down, try again later")

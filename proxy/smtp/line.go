@@ -13,9 +13,10 @@ func (e *LineError) Error() string { return e.reason }
 
 // What can be wrong with a line.
 var (
-	ErrBareCR  = &LineError{"bare CR"}       // RFC 5321 section 2.3.8
-	ErrBareLF  = &LineError{"bare LF"}       // RFC 5321 section 2.3.8
-	ErrTooLong = &LineError{"line too long"} // RFC 5321 section 4.5.3.1
+	ErrBareCR  = &LineError{"bare CR"}          // RFC 5321 section 2.3.8
+	ErrBareLF  = &LineError{"bare LF"}          // RFC 5321 section 2.3.8
+	ErrTooLong = &LineError{"line too long"}    // RFC 5321 section 4.5.3.1
+	ErrEndless = &LineError{"line without end"} // one that is too long by far
 )
 
 var errNoProgress = errors.New("reader returned no data and no error")
@@ -88,7 +89,7 @@ func (r *Reader) HasLine() bool { return bytes.IndexByte(r.Unread(), '\n') >= 0 
 // Line reads one line and returns it without its CRLF, valid until the next
 // call. max counts the CRLF. After ErrTooLong the line was skipped to its end
 // and reading can go on; after ErrBareCR or ErrBareLF it cannot, because two
-// readers may disagree on what follows.
+// readers may disagree on what follows, nor after ErrEndless.
 func (r *Reader) Line(max int) ([]byte, error) {
 	scanned := 0
 	for {
@@ -135,11 +136,19 @@ func (r *Reader) cutLine(lf, max int) ([]byte, error) {
 	return line[:lf-1], nil
 }
 
-// skipLine drops octets up to and with the next CRLF, in bounded memory.
+// maxSkip bounds what is read of a line that is too long. Reading on for ever
+// would cost as much as its sender likes.
+const maxSkip = 64 << 10
+
+// skipLine drops octets up to and with the next CRLF, in bounded memory and
+// time.
 func (r *Reader) skipLine() error {
 	last := byte(0)
-	for {
+	for skipped := 0; ; {
 		unread := r.Unread()
+		if skipped += len(unread); skipped > maxSkip {
+			return ErrEndless
+		}
 		if i := bytes.IndexByte(unread, '\n'); i >= 0 {
 			if i > 0 {
 				last = unread[i-1]

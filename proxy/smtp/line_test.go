@@ -22,6 +22,7 @@ func TestLine(t *testing.T) {
 		{"lf alone", "\n", []string{"!bare LF"}},
 		{"too long with bare lf", long + "\n", []string{"!bare LF"}},
 		{"unended", "abc", []string{"!unexpected EOF"}},
+		{"endless", strings.Repeat(long, 1000) + "\r\n", []string{"!line without end"}},
 		{"exactly", strings.Repeat("x", 62) + "\r\n", []string{strings.Repeat("x", 62), "!EOF"}},
 		{"one more", strings.Repeat("x", 63) + "\r\n", []string{"!line too long", "!EOF"}},
 	} {
