@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -84,25 +85,29 @@ func cacheFolder(t *testing.T) string {
 	return dir
 }
 
-// mirror returns the machine's own Debian mirror, the first of its sources in
-// either notation (sources.list(5)).
+// sources finds Debian's own archive, which has a component "main", in either
+// notation of sources.list(5).
+var sources = []*regexp.Regexp{
+	regexp.MustCompile(`(?m)^deb\s+(?:\[[^]]*\]\s+)?(https?://\S*debian\S*)\s+\S+\s.*\bmain\b`),
+	regexp.MustCompile(`(?m)^URIs:\s*(https?://\S*debian\S*).*\n(?:\S.*\n)*?Components:.*\bmain\b`),
+}
+
+// mirror returns the machine's own Debian mirror.
 func mirror(t *testing.T) string {
 	t.Helper()
 	files, err := filepath.Glob("/etc/apt/sources.list.d/*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := regexp.MustCompile(`(?m)^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s+)?)(https?://\S*debian\S*)`)
 	for _, file := range append([]string{"/etc/apt/sources.list"}, files...) {
-		if ext := filepath.Ext(file); ext != ".list" && ext != ".sources" {
-			continue
-		}
 		content, err := os.ReadFile(file)
-		if err != nil {
-			continue // /etc/apt/sources.list need not exist
+		if err != nil || !slices.Contains([]string{".list", ".sources"}, filepath.Ext(file)) {
+			continue // sources.list need not exist, and apt reads no other name
 		}
-		if m := entry.FindSubmatch(content); m != nil {
-			return string(m[1])
+		for _, notation := range sources {
+			if m := notation.FindSubmatch(content); m != nil {
+				return string(m[1])
+			}
 		}
 	}
 	return "http://deb.debian.org/debian"
@@ -129,4 +134,25 @@ func command(t *testing.T, name string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+func TestSources(t *testing.T) {
+	for text, want := range map[string]string{
+		"deb http://deb.debian.org/debian bookworm main contrib\n":                                                             "http://deb.debian.org/debian",
+		"# a comment\ndeb [signed-by=/x.gpg arch=amd64] https://mirror.example/debian/ bookworm main\n":                        "https://mirror.example/debian/",
+		"deb https://download.example.com/linux/debian bookworm stable\n":                                                      "",
+		"deb-src http://deb.debian.org/debian bookworm main\n":                                                                 "",
+		"Types: deb\nURIs: http://deb.debian.org/debian\nSuites: bookworm bookworm-updates\nComponents: main\nSigned-By: /x\n": "http://deb.debian.org/debian",
+		"Types: deb\nURIs: http://x.example/debian\nSuites: a\n\nTypes: deb\nURIs: http://y.example/z\nComponents: main\n":     "",
+	} {
+		got := ""
+		for _, notation := range sources {
+			if m := notation.FindStringSubmatch(text); m != nil {
+				got = m[1]
+			}
+		}
+		if got != want {
+			t.Errorf("%q gives %q, want %q", text, got, want)
+		}
+	}
 }
