@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -43,21 +45,48 @@ func logCommand(ctx context.Context, c *console, args []string) error {
 	return c.printEvents(ctx, cfg.Audit.Directory, filter, *asJSON, *follow)
 }
 
+// maxLogErrors is how many errors of the log are printed: who can write to it
+// must not bury the events.
+const maxLogErrors = 20
+
+// printEvents prints what can be read. What cannot is told beside it, and fails
+// the command in the end.
 func (c *console) printEvents(ctx context.Context, directory string, filter audit.Filter, asJSON, follow bool) error {
-	files := []string{filepath.Join(directory, app.TransactionLog), filepath.Join(directory, app.AttemptLog)}
-	encoder := json.NewEncoder(c.out)
-	for event, err := range audit.Read(ctx, files, filter, follow) {
-		if err != nil {
+	bad := 0
+	for event, err := range audit.ReadFiles(ctx, logFiles(directory), filter, follow) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return failed(err, "events are kept once smtpwall runs; their directory is audit.directory")
-		}
-		if asJSON {
-			err = encoder.Encode(event)
-		} else {
-			_, err = fmt.Fprintln(c.out, audit.Text(event))
-		}
-		if err != nil {
-			return failed(err, "")
+		case err != nil:
+			if bad++; bad <= maxLogErrors {
+				fmt.Fprintf(c.err, "smtpwall: error: %s\n", err)
+			}
+		default:
+			if err := c.printEvent(event, asJSON); err != nil {
+				return failed(err, "")
+			}
 		}
 	}
+	if bad > 0 {
+		return failed(fmt.Errorf("parts of the audit log could not be read: %d", bad),
+			"the rest is complete; what tore these lines was a crash or a full disk, or somebody else wrote them")
+	}
 	return nil
+}
+
+func (c *console) printEvent(event audit.Event, asJSON bool) (err error) {
+	if asJSON {
+		return json.NewEncoder(c.out).Encode(event)
+	}
+	_, err = fmt.Fprintln(c.out, audit.Text(event))
+	return err
+}
+
+// logFiles are the logs, each with the kinds that its writer writes: the proxy
+// must not speak for the guard.
+func logFiles(directory string) []audit.File {
+	return []audit.File{
+		{Path: filepath.Join(directory, app.TransactionLog), Kinds: []audit.Kind{audit.KindTransaction, audit.KindSession}},
+		{Path: filepath.Join(directory, app.AttemptLog), Kinds: []audit.Kind{audit.KindAttempt, audit.KindDrift}},
+	}
 }

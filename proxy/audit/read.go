@@ -11,20 +11,38 @@ import (
 // pollInterval is how often Read looks for new lines when it follows.
 const pollInterval = 200 * time.Millisecond
 
-// Read yields the events of several logs, merged by time, that the filter
+// File is a log to read.
+type File struct {
+	Path string
+	// Kinds are what its writer writes; none allows any. Each log has a writer of
+	// its own, and who can write to one log must not speak for the other's writer.
+	Kinds []Kind
+}
+
+// Read is ReadFiles for logs that may hold events of any kind.
+func Read(ctx context.Context, paths []string, filter Filter, follow bool) iter.Seq2[Event, error] {
+	files := make([]File, len(paths))
+	for i, path := range paths {
+		files[i].Path = path
+	}
+	return ReadFiles(ctx, files, filter, follow)
+}
+
+// ReadFiles yields the events of several logs, merged by time, that the filter
 // wants. With follow it then waits for more, across rotations, until ctx ends;
 // events that come in while it follows are merged as far as they are there.
 //
 // An error concerns one file or one line and does not end the sequence: the
 // caller may break, or go on with what can be read. A last line without its end
-// is being written, or was torn by a crash, and is no error. Of several files
+// is being written, or was torn by a crash, and is no error. An event of a kind
+// that its file does not hold is one. Of several files
 // some may be missing, since not every mode of operation writes each; only when
 // all are is that an error, and only without follow.
-func Read(ctx context.Context, paths []string, filter Filter, follow bool) iter.Seq2[Event, error] {
+func ReadFiles(ctx context.Context, files []File, filter Filter, follow bool) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		m := merger{filter: filter, follow: follow, yield: yield}
-		for _, path := range paths {
-			m.sources = append(m.sources, &source{path: path})
+		for _, f := range files {
+			m.sources = append(m.sources, &source{path: f.Path, kinds: f.Kinds})
 		}
 		defer m.close()
 		if !m.drain(ctx) || !follow {

@@ -75,6 +75,26 @@ func TestReadDamage(t *testing.T) {
 	}
 }
 
+func TestReadFilesRefusesKindsOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	forged := `{"time":"2026-11-21T00:00:02.000Z","kind":"attempt","txn":"forged","peer_uid":4242}` + "\n"
+	kindless := `{"time":"2026-11-21T00:00:02.000Z","txn":"kindless"}` + "\n"
+	files := []File{
+		{file(t, dir, "a", line(1, "a"), forged, kindless, line(3, "b")), []Kind{KindTransaction, KindSession}},
+		{file(t, dir, "b", forged), []Kind{KindAttempt, KindDrift}},
+	}
+	got := ""
+	for event, err := range ReadFiles(t.Context(), files, Filter{}, false) {
+		if err != nil && !strings.Contains(err.Error(), "does not belong here") {
+			t.Error(err)
+		}
+		got += event.Txn + "|"
+	}
+	if want := "a|||forged|b|"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestReadMissingFiles(t *testing.T) {
 	dir := t.TempDir()
 	a, none := file(t, dir, "a", line(1, "a")), filepath.Join(dir, "none")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -16,6 +17,7 @@ const maxLine = 1 << 20
 // source reads one log file line by line and holds one event ahead.
 type source struct {
 	path    string
+	kinds   []Kind // that it may hold; none is any
 	file    *os.File
 	reader  *bufio.Reader
 	partial []byte    // the beginning of a line whose end is not there yet
@@ -137,6 +139,9 @@ func (s *source) parse(line []byte) error {
 	s.event = Event{}
 	if err := s.event.UnmarshalJSON(line); err != nil {
 		return s.lineError(err)
+	}
+	if len(s.kinds) > 0 && !slices.Contains(s.kinds, s.event.Kind) {
+		return s.lineError(fmt.Errorf("an event of kind %.40q does not belong here", s.event.Kind))
 	}
 	s.ready = true
 	return nil
