@@ -13,11 +13,14 @@ const (
 	chainFilterOut = "filter_output"
 	chainFilterFwd = "filter_forward"
 	chainFilterIn  = "filter_input"
+	chainFilterEnd = "filter_postrouting"
 	chainListener  = "to_listener"
 	chainOutgoing  = "outgoing"
 	chainForwarded = "forwarded"
 	chainAnswering = "answering"
 	chainToRelay   = "to_relay"
+	chainLeaving   = "leaving"
+	chainHeadless  = "headless"
 	chainRefuseOut = "refuse_out"
 	chainRefuseFwd = "refuse_fwd"
 )
@@ -31,17 +34,22 @@ const (
 // blockChains are the chains that redirect and refuse. Packets to other ports
 // pass a set look-up in each of the base chains and nothing else.
 func blockChains(o Options, nat, filter int) []Chain {
-	outgoing := append(leaveLocalAlone(), Rule{Handshake{NotSYN}, Verdict{Jump, chainAnswering}})
-	forwarded := append(leaveInsideAlone(o), Rule{Handshake{NotSYN}, Verdict{Jump, chainAnswering}})
+	answers := Rule{Handshake{NotSYN}, Verdict{Jump, chainAnswering}}
+	outgoing := append(leaveLocalAlone(), toLoopback(Verdict{Goto, chainRefuseOut})...)
+	outgoing = append(append(outgoing, answers), judge(chainToRelay, chainRefuseOut)...)
+	forwarded := append(append(leaveInsideAlone(o), answers), judge(chainRefuseFwd, chainRefuseFwd)...)
 	chains := []Chain{
 		refuse(chainRefuseOut, CounterOut),
 		refuse(chainRefuseFwd, CounterForward),
 		answering(),
 		toRelay(o.ProxyUID),
-		{Name: chainOutgoing, Rules: append(outgoing, judge(chainToRelay, chainRefuseOut)...)},
-		{Name: chainForwarded, Rules: append(forwarded, judge(chainRefuseFwd, chainRefuseFwd)...)},
+		leaving(),
+		headless(),
+		{Name: chainOutgoing, Rules: outgoing},
+		{Name: chainForwarded, Rules: forwarded},
 		entry(chainFilterOut, Base{Type: "filter", Hook: "output", Priority: filter}, SetPorts, chainOutgoing),
-		entry(chainFilterFwd, Base{Type: "filter", Hook: "forward", Priority: filter}, SetPorts, chainForwarded),
+		wholeOnly(entry(chainFilterFwd, Base{Type: "filter", Hook: "forward", Priority: filter}, SetPorts, chainForwarded)),
+		entry(chainFilterEnd, Base{Type: "filter", Hook: "postrouting", Priority: filter}, SetPorts, chainLeaving),
 	}
 	if o.redirects() {
 		chains = append(chains, sourceKept(filter), toListener(o),
@@ -67,15 +75,58 @@ func refuse(name, counter string) Chain {
 }
 
 // leaveLocalAlone returns rules that let go of what stays on this host. A
-// redirected connection still shows the interface that it was bound for, so the
-// address is looked at too.
+// redirected connection still shows the interface that it was bound for, so its
+// new route is looked at too. The destination would not do: a socket that is
+// bound to a device, which anybody may ask for, sends packets for loopback
+// addresses out by that device.
 func leaveLocalAlone() []Rule {
 	back := Verdict{Action: Return}
 	return []Rule{
 		{Is{Field: OIF, Value: loopbackIndex}, back},
-		{Within{IP4Dst, netip.MustParsePrefix("127.0.0.0/8")}, back},
-		{Within{IP6Dst, netip.MustParsePrefix("::1/128")}, back},
+		{Within{NextHop4, loopback4()}, back},
+		{Within{NextHop6, loopback6()}, back},
 	}
+}
+
+// toLoopback returns rules that end so for packets to loopback addresses.
+func toLoopback(end ...Term) []Rule {
+	return []Rule{
+		append(Rule{Within{IP4Dst, loopback4()}}, end...),
+		append(Rule{Within{IP6Dst, loopback6()}}, end...),
+	}
+}
+
+func loopback4() netip.Prefix { return netip.MustParsePrefix("127.0.0.0/8") }
+func loopback6() netip.Prefix { return netip.MustParsePrefix("::1/128") }
+
+// leaving drops what is on its way out to a loopback address by a route without
+// a gateway, for which the next hop does not tell. Nothing can be reset here,
+// nor the owner's cgroup be asked for.
+func leaving() Chain {
+	stays := Rule{Is{Field: OIF, Value: loopbackIndex}, Verdict{Action: Return}}
+	lost := toLoopback(Count{CounterOut}, Verdict{Action: Drop})
+	return Chain{Name: chainLeaving, Rules: append([]Rule{stays}, lost...)}
+}
+
+// wholeOnly adds a look at first fragments to the chain where packets are
+// forwarded. IPv6 lets extension headers fill the first fragment, and old
+// receivers put together what RFC 8200 section 4.5 tells them to refuse. Where
+// connections are tracked no fragment gets here.
+func wholeOnly(c Chain) Chain {
+	c.Rules = append(c.Rules, Rule{FirstFragment{}, Verdict{Jump, chainHeadless}})
+	return c
+}
+
+// headless drops first fragments that may be TCP and do not show their ports.
+// Honest senders make none. An authentication header counts as a protocol of
+// its own: only a receiver that shares a key with the sender looks behind it.
+func headless() Chain {
+	back := Verdict{Action: Return}
+	return Chain{Name: chainHeadless, Rules: []Rule{
+		{Is{Field: L4Proto, Not: true, Value: protoTCP}, back},
+		{Is{Field: TCPDPort, Not: true, Value: 0}, back},
+		{Count{CounterForward}, Verdict{Action: Drop}},
+	}}
 }
 
 func leaveInsideAlone(o Options) []Rule {

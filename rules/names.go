@@ -68,7 +68,7 @@ const (
 
 // Sets that decide.
 const (
-	SetPorts     = "ports"     // ports that are looked at: the mail ports and those of the relays
+	SetPorts     = "ports"     // ports that are looked at: the mail ports, those of the listeners and those of the relays
 	SetMail      = "mail"      // 25, 465, 587, 2525
 	SetListeners = "listeners" // ports that are redirected to; only where something is
 	SetRelay4    = "relay4"    // address . port of the approved relays

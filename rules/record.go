@@ -60,9 +60,8 @@ func decidingSets(o Options) []Set {
 		return Set{Name: name, Key: key, Dynamic: true, Timeout: inboundIdle, Size: RecordSize}
 	}
 	sets := []Set{portSet(SetMail, portElements(mailPorts()))}
-	if o.redirects() {
-		listeners := slices.Collect(maps.Values(o.Redirect))
-		sets = append(sets, portSet(SetListeners, portElements(listeners)))
+	if listeners := listenerElements(o); listeners != nil {
+		sets = append(sets, portSet(SetListeners, listeners))
 	}
 	return append(append(sets, relaySets(o)...),
 		inbound(SetInbound4, IP4Src, TCPSPort, IP4Dst, TCPDPort),
@@ -71,12 +70,20 @@ func decidingSets(o Options) []Set {
 }
 
 func relaySets(o Options) []Set {
-	elements := relayElements(o.Relays)
+	elements := relayElements(o.Relays, listenerElements(o))
 	return []Set{
 		portSet(SetPorts, elements[SetPorts]),
 		{Name: SetRelay4, Key: []Field{IP4Dst, TCPDPort}, Elements: elements[SetRelay4]},
 		{Name: SetRelay6, Key: []Field{IP6Dst, TCPDPort}, Elements: elements[SetRelay6]},
 	}
+}
+
+// listenerElements are the ports that something is redirected to.
+func listenerElements(o Options) []Element {
+	if !o.redirects() {
+		return nil
+	}
+	return portElements(slices.Collect(maps.Values(o.Redirect)))
 }
 
 func portSet(name string, elements []Element) Set {

@@ -49,7 +49,7 @@ type Chain struct {
 // Base ties a chain to a hook.
 type Base struct {
 	Type     string // filter or nat
-	Hook     string // input, output or forward
+	Hook     string // input, output, forward or postrouting
 	Priority int
 	Policy   string // accept, always: what is not ours is left to others
 }
@@ -86,9 +86,10 @@ func (r Ruleset) Chain(name string) (Chain, bool) {
 
 // WithRelays returns the ruleset with other relays; nothing else differs.
 func (r Ruleset) WithRelays(relays []netip.AddrPort) Ruleset {
+	listeners, _ := r.Set(SetListeners)
 	r.Sets = slices.Clone(r.Sets)
 	for i, s := range r.Sets {
-		if elements, ok := relayElements(relays)[s.Name]; ok {
+		if elements, ok := relayElements(relays, listeners.Elements)[s.Name]; ok {
 			r.Sets[i].Elements = elements
 		}
 	}
@@ -104,8 +105,8 @@ func (r Ruleset) Refuses() bool {
 
 // relayElements returns the elements of the sets that depend on the relays, in
 // the order in which nft prints them.
-func relayElements(relays []netip.AddrPort) map[string][]Element {
-	ports := portElements(mailPorts())
+func relayElements(relays []netip.AddrPort, listeners []Element) map[string][]Element {
+	ports := append(portElements(mailPorts()), listeners...)
 	v4, v6 := []Element{}, []Element{}
 	for _, r := range relays {
 		addr := r.Addr().Unmap()

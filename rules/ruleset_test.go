@@ -105,7 +105,8 @@ func TestDiff(t *testing.T) {
 		{"rule gone", func(r *Ruleset) { r.Chains[0].Rules = r.Chains[0].Rules[:2] },
 			[]string{`table inet smtpwall chain refuse_out: missing: meta l4proto tcp counter name "attempts_out" reject with tcp reset`}},
 		{"accept inserted", func(r *Ruleset) {
-			r.Chains[6].Rules = append([]Rule{{Verdict{Action: Accept}}}, r.Chains[6].Rules...)
+			c := chainOf(r, chainFilterOut)
+			c.Rules = append([]Rule{{Verdict{Action: Accept}}}, c.Rules...)
 		}, []string{"table inet smtpwall chain filter_output: foreign: accept"}},
 		{"rules swapped", func(r *Ruleset) { slices.Reverse(r.Chains[0].Rules) },
 			[]string{"table inet smtpwall chain refuse_out: altered: order or number of rules"}},
@@ -115,7 +116,7 @@ func TestDiff(t *testing.T) {
 			s := setOf(r, SetRelay4)
 			s.Elements = append(s.Elements, Element{netip.MustParseAddr("203.0.113.1"), 25})
 		}, []string{"table inet smtpwall set relay4: foreign: 203.0.113.1 . 25"}},
-		{"hook changed", func(r *Ruleset) { r.Chains[6].Base = &Base{"filter", "output", 11, "accept"} },
+		{"hook changed", func(r *Ruleset) { chainOf(r, chainFilterOut).Base = &Base{"filter", "output", 11, "accept"} },
 			[]string{"table inet smtpwall chain filter_output: altered"}},
 		{"timeout changed", func(r *Ruleset) { setOf(r, SetInbound4).Timeout = 1 }, []string{"table inet smtpwall set inbound4: altered"}},
 		{"chain added", func(r *Ruleset) { r.Chains = append(r.Chains, Chain{Name: "x"}) },
@@ -137,4 +138,8 @@ func TestDiff(t *testing.T) {
 
 func setOf(r *Ruleset, name string) *Set {
 	return &r.Sets[slices.IndexFunc(r.Sets, func(s Set) bool { return s.Name == name })]
+}
+
+func chainOf(r *Ruleset, name string) *Chain {
+	return &r.Chains[slices.IndexFunc(r.Chains, func(c Chain) bool { return c.Name == name })]
 }

@@ -24,6 +24,8 @@ const (
 	IP4Dst   Field = "ip daddr"
 	IP6Src   Field = "ip6 saddr"
 	IP6Dst   Field = "ip6 daddr"
+	NextHop4 Field = "rt ip nexthop" // the destination, where the route has no gateway
+	NextHop6 Field = "rt ip6 nexthop"
 	CGroup0  Field = "socket cgroupv2 level 0"
 	CGroup1  Field = "socket cgroupv2 level 1"
 	CGroup2  Field = "socket cgroupv2 level 2"
@@ -64,7 +66,8 @@ type Is struct {
 	Value uint32
 }
 
-// Within matches packets whose IP4Dst or IP6Dst is in a network.
+// Within matches packets whose IP4Dst, IP6Dst, NextHop4 or NextHop6 is in a
+// network. NextHop4 takes networks of whole bytes only.
 type Within struct {
 	Field  Field
 	Prefix netip.Prefix
@@ -87,6 +90,9 @@ const (
 // changed on its way. It needs connection tracking, so it is only for rulesets
 // that redirect.
 type Renumbered struct{}
+
+// FirstFragment matches the first fragments of IPv6 packets.
+type FirstFragment struct{}
 
 // In matches packets whose Key is in a set.
 type In struct {
@@ -132,6 +138,7 @@ type Action string
 // Verdicts. Accept is the end of smtpwall's own base chain only.
 const (
 	Accept Action = "accept"
+	Drop   Action = "drop"
 	Return Action = "return"
 	Jump   Action = "jump"
 	Goto   Action = "goto"
@@ -140,16 +147,17 @@ const (
 // Foreign stands for a rule that smtpwall did not write.
 type Foreign struct{ Description string }
 
-func (Is) term()         {}
-func (Within) term()     {}
-func (Handshake) term()  {}
-func (Renumbered) term() {}
-func (In) term()         {}
-func (Update) term()     {}
-func (Limit) term()      {}
-func (Log) term()        {}
-func (Count) term()      {}
-func (Redirect) term()   {}
-func (Reset) term()      {}
-func (Verdict) term()    {}
-func (Foreign) term()    {}
+func (Is) term()            {}
+func (Within) term()        {}
+func (Handshake) term()     {}
+func (Renumbered) term()    {}
+func (FirstFragment) term() {}
+func (In) term()            {}
+func (Update) term()        {}
+func (Limit) term()         {}
+func (Log) term()           {}
+func (Count) term()         {}
+func (Redirect) term()      {}
+func (Reset) term()         {}
+func (Verdict) term()       {}
+func (Foreign) term()       {}

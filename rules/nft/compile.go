@@ -38,6 +38,8 @@ func (c *compiler) term(t rules.Term) {
 		c.handshake(t)
 	case rules.Renumbered:
 		c.renumbered()
+	case rules.FirstFragment:
+		c.firstFragment()
 	case rules.In:
 		c.add(append(c.load(t.Key), &expr.Lookup{SourceRegister: register(0), SetName: t.Set})...)
 	case rules.Update:
@@ -66,6 +68,8 @@ func verdictKind(a rules.Action) expr.VerdictKind {
 	switch a {
 	case rules.Accept:
 		return expr.VerdictAccept
+	case rules.Drop:
+		return expr.VerdictDrop
 	case rules.Return:
 		return expr.VerdictReturn
 	case rules.Jump:
@@ -136,7 +140,9 @@ func (c *compiler) within(t rules.Within) {
 	network := t.Prefix.Masked().Addr().AsSlice()
 	loads := c.load([]rules.Field{t.Field})
 	if bytes := t.Prefix.Bits() / 8; t.Prefix.Bits()%8 == 0 {
-		loads[0].(*expr.Payload).Len = uint32(bytes)
+		if part, ok := loads[0].(*expr.Payload); ok {
+			part.Len = uint32(bytes)
+		}
 		c.add(loads[0], equal(network[:bytes]))
 		return
 	}
@@ -180,6 +186,19 @@ func (c *compiler) renumbered() {
 	none.Op = expr.CmpOpNeq
 	c.add(&expr.Ct{Key: expr.CtKeySTATUS, Register: register(0)},
 		mask(binary.NativeEndian.AppendUint32(nil, statusSNAT)), none)
+}
+
+// firstFragment compares the offset in the fragment header (RFC 8200 section
+// 4.5) with zero.
+func (c *compiler) firstFragment() {
+	const offset, size = 2, 2
+	if !c.ip6 {
+		c.ip6 = true
+		c.compare(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6)
+	}
+	c.add(&expr.Exthdr{
+		DestRegister: register(0), Type: unix.IPPROTO_FRAGMENT, Offset: offset, Len: size, Op: expr.ExthdrOpIpv6,
+	}, mask([]byte{0xff, 0xf8}), equal([]byte{0, 0}))
 }
 
 func equal(b []byte) *expr.Cmp {

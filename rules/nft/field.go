@@ -45,6 +45,10 @@ func fieldOf(f rules.Field) field {
 		return addrField(8, 16)
 	case rules.IP6Dst:
 		return addrField(24, 16)
+	case rules.NextHop4:
+		return routeField(expr.RtNexthop4, 4)
+	case rules.NextHop6:
+		return routeField(expr.RtNexthop6, 16)
 	}
 	return cgroupField(f)
 }
@@ -70,6 +74,10 @@ func addrField(offset, size uint32) field {
 		return &expr.Payload{DestRegister: r, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size}
 	}
 	return f
+}
+
+func routeField(key expr.RtKey, size int) field {
+	return field{size: size, load: func(r uint32) expr.Any { return &expr.Rt{Key: key, Register: r} }}
 }
 
 func cgroupField(f rules.Field) field {

@@ -214,7 +214,10 @@ func parseBase(a attrs) *rules.Base {
 }
 
 func hookNames() map[uint32]string {
-	return map[uint32]string{unix.NF_INET_LOCAL_IN: "input", unix.NF_INET_LOCAL_OUT: "output", unix.NF_INET_FORWARD: "forward"}
+	return map[uint32]string{
+		unix.NF_INET_LOCAL_IN: "input", unix.NF_INET_LOCAL_OUT: "output",
+		unix.NF_INET_FORWARD: "forward", unix.NF_INET_POST_ROUTING: "postrouting",
+	}
 }
 
 // rules reads the rules of all chains. Those that like has too, or that were

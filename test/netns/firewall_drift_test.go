@@ -75,7 +75,7 @@ func TestFirewallHealsDrift(t *testing.T) {
 		{"foreign chain", "add chain inet smtpwall sneaky { type filter hook output priority -300 ; }", "chain sneaky: foreign"},
 		{"foreign map", "add map inet smtpwall m { type inet_service : verdict ; }", "set m: foreign"},
 		{"foreign quota", "add quota inet smtpwall q { 1 mbytes }", "object q: foreign"},
-		{"delete counter", "reset counters ; delete rule inet smtpwall refuse_out handle %d ; delete counter inet smtpwall attempts_out", "counter attempts_out: missing"},
+		{"delete counter", "reset counters ; flush table inet smtpwall ; delete counter inet smtpwall attempts_out", "counter attempts_out: missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f.t = t
