@@ -143,6 +143,9 @@ func (s *session) identify() {
 	}
 	if s.peer.Proven {
 		s.peerKey = "uid:" + strconv.FormatUint(uint64(s.peer.UID), 10)
+		if s.peer.Container != "" { // whose root can be any uid
+			s.peerKey = "container:" + s.peer.Container
+		}
 		return
 	}
 	s.peerKey = "address:" + network(s.peer.Remote.Addr())

@@ -69,7 +69,7 @@ func TestSlowClients(t *testing.T) {
 		last   string        // how its last reply begins
 	}{
 		{"a command by the octet", "", "x", 10 * time.Second, slowLimits.IdleTimeout, "421 4.4.2"},
-		{"a line without end", "", strings.Repeat("x", 4096), 100 * time.Millisecond, slowLimits.IdleTimeout, "421 4.4.2"},
+		{"a line without end", "", strings.Repeat("x", 4096), 100 * time.Millisecond, 1700 * time.Millisecond, "500 5.5.2"},
 		{"data by the octet", opened + "DATA\r\n", "x", 10 * time.Second, slowLimits.DataTimeout, "421 4.4.2"},
 		{"header without end", opened + "DATA\r\n", "a: b\r\n", time.Second, slowLimits.DataTimeout, "421 4.4.2"},
 		{"NOOP in a transaction", opened, "NOOP\r\n", 4 * time.Minute, slowLimits.DataTimeout, "421 4.4.2"},

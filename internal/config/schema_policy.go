@@ -83,7 +83,7 @@ func ruleFields(r *Rule) []field {
 		}, {
 			name:    "match",
 			binding: group{matchFields(&r.Match), "a table", `{ user = ["www-data"] }`},
-			doc:     "Whom the rule is for. All keys that are given must hold, and of each list one element.",
+			doc:     "Whom the rule is for. All keys that are given must hold, and of each list one element. In a container a uid says nothing about the host's users: user, uid and group allow what is in one only together with unit.",
 			example: `{ user = ["www-data", "site-*"], unit = ["php*-fpm.service"] }`,
 		}, {
 			name:    "senders",

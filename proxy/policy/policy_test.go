@@ -81,9 +81,10 @@ func TestMatch(t *testing.T) {
 		{Match{User: []string{"*"}}, "root www"},
 		{Match{User: []string{"www-*", "x"}}, "www"},
 		{Match{User: []string{"WWW-data"}}, ""},
-		{Match{UID: []string{"*"}}, "root www nameless"},
+		{Match{UID: []string{"*"}}, "root www"},
 		{Match{UID: []string{"0"}}, "root"},
-		{Match{UID: []string{"1000??"}}, "nameless"},
+		{Match{UID: []string{"1000??"}}, ""},
+		{Match{UID: []string{"1000??"}, Container: []string{"d4*"}}, "nameless"},
 		{Match{Group: []string{"web"}}, "www"},
 		{Match{Group: []string{"*"}}, "root www"},
 		{Match{Unit: []string{"php*-fpm.service"}}, "www"},
@@ -94,7 +95,7 @@ func TestMatch(t *testing.T) {
 		{Match{Listener: []string{"submission"}}, "unknown root www nameless account forged"},
 		{Match{Listener: []string{"*"}}, "unknown root www nameless account forged"},
 		{Match{Listener: []string{"socket"}}, ""},
-		{Match{Listener: []string{"submission"}, UID: []string{"*"}}, "root www nameless"},
+		{Match{Listener: []string{"submission"}, UID: []string{"*"}}, "root www"},
 		{Match{Listener: []string{"submission"}, Account: []string{"*"}}, "account"},
 		{Match{User: []string{"www-data"}, Unit: []string{"cron.service"}}, ""},
 		{Match{User: []string{"www-data"}, Unit: []string{"php*"}, Group: []string{"web"}}, "www"},
@@ -108,6 +109,26 @@ func TestMatch(t *testing.T) {
 		}
 		if got := strings.Join(fits, " "); got != c.want {
 			t.Errorf("%+v fits %q, want %q", c.match, got, c.want)
+		}
+	}
+}
+
+// Root of a container is any uid in it, and none of the host's users.
+func TestUIDInAContainer(t *testing.T) {
+	inside := Identity{Proven: true, Placed: true, UID: 33, User: "www-data", Groups: []string{"www-data"}, Unit: "docker-d4f1.scope", Container: "d4f1"}
+	for _, match := range []Match{{User: []string{"www-data"}}, {UID: []string{"33"}}, {Group: []string{"www-data"}}} {
+		allows := newPolicy(t, Deny, Rule{Name: "sites", Match: match, Decision: Allow})
+		if allows.Sender(inside, "socket", "a@b").Result == Allow {
+			t.Errorf("%+v allows a container's uid", match)
+		}
+		denies := newPolicy(t, Deny, Rule{Name: "sites", Match: match}, Rule{Name: "rest", Decision: Allow})
+		if denies.Sender(inside, "socket", "a@b").Result == Allow {
+			t.Errorf("%+v does not deny a container's uid", match)
+		}
+		match.Unit = []string{"docker-d4f1.scope"}
+		named := newPolicy(t, Deny, Rule{Name: "sites", Match: match, Decision: Allow})
+		if named.Sender(inside, "socket", "a@b").Result != Allow {
+			t.Errorf("%+v does not allow the container that it names", match)
 		}
 	}
 }

@@ -26,7 +26,8 @@ const (
 // Match says whom a rule is for. Each list holds patterns with * and ?; one of
 // a list must fit, and so for every list that is not empty. An attribute that
 // an identity does not have fits no pattern, "*" included. Names are compared
-// exactly, case included. Where it is not known from which unit or container a
+// exactly, case included. In a container a uid is not that of a user of the host:
+// there User, UID and Group allow only together with Unit or Container. Where it is not known from which unit or container a
 // proven identity comes, a rule that denies these fits all the same.
 type Match struct {
 	User      []string
@@ -61,9 +62,18 @@ func (r *rule) match(s *subject) bool {
 	if !s.known && !m.onlyListener {
 		return false
 	}
-	return m.listener.fit(s.listener) &&
+	return m.listener.fit(s.listener) && r.fitContained(s) &&
 		m.user.fit(s.user) && m.uid.fit(s.uid) && m.group.fitAny(s.groups) &&
 		r.fitPlace(s) && m.account.fit(s.account)
+}
+
+// fitContained says whether the owner may be compared at all. Root of a container
+// can be any uid in it, so there a uid says nothing about the users of the
+// host: it counts beside a unit or a container only, or to deny.
+func (r *rule) fitContained(s *subject) bool {
+	m := &r.who
+	owner, place := len(m.user)+len(m.uid)+len(m.group) > 0, len(m.unit)+len(m.container) > 0
+	return s.container == "" || !owner || place || r.decision == Deny
 }
 
 // fitPlace compares the unit and the container. Where they are not known, a
