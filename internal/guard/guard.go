@@ -232,7 +232,7 @@ func (s relaySwitch) SetRelays(ctx context.Context, relays []netip.AddrPort) err
 	if s.guard.isReleased() {
 		return nil
 	}
-	return s.guard.firewall.SetRelays(ctx, relays)
+	return s.guard.settled(s.guard.firewall.SetRelays(ctx, relays))
 }
 
 func (g *Guard) isReleased() bool {
@@ -270,11 +270,22 @@ func (g *Guard) Reload(ctx context.Context, o Options) error {
 // apply needs applying.
 func (g *Guard) apply(ctx context.Context, o rules.Options) error {
 	o.Relays = g.relays.addresses()
-	if err := g.firewall.Apply(ctx, o); err != nil {
+	if err := g.settled(g.firewall.Apply(ctx, o)); err != nil {
 		return err
 	}
 	g.relays.took(o.Relays)
 	return nil
+}
+
+// settled takes nft.ErrDrift for no error: the kernel took the rules, somebody
+// changed them meanwhile, and watch puts them back and tells who it was. A guard
+// that gave up then would lose to whoever reloads a firewall at boot.
+func (g *Guard) settled(err error) error {
+	if errors.Is(err, nft.ErrDrift) {
+		g.log.Warn("the rules were changed as they were put up, they will be put back", zap.Error(err))
+		return nil
+	}
+	return err
 }
 
 // Release takes the rules down and lets nobody put them back until Reload.

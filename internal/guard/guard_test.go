@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -105,6 +106,31 @@ func TestRunFailsIfTheRulesCannotBePutUp(t *testing.T) {
 	g := k.newGuard(t, Options{Ready: func() { ready = true }})
 	if err := g.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no nf_tables") || ready {
 		t.Errorf("got %v, ready %v", err, ready)
+	}
+}
+
+// Somebody who changes the rules in the moment that they are put up must not end
+// the guard: they count as applied, and watch puts them back.
+func TestRunGoesOnWhenTheRulesDriftAtOnce(t *testing.T) {
+	k := newFakeKernel()
+	drift := fmt.Errorf("%w: table inet smtpwall: missing", nft.ErrDrift)
+	k.fail["apply"], k.fail["set relays"] = drift, drift
+	ready := false
+	err := runGuard(t, k, Options{Ready: func() { ready = true }}, func(t *testing.T, g *Guard) {
+		if !ready || k.called("watch") != 1 {
+			t.Errorf("ready %v, calls %q", ready, k.calls)
+		}
+		other := g.options()
+		other.Rules.Mode = rules.Observe
+		if err := g.Reload(t.Context(), other); err != nil || g.mode() != rules.Observe {
+			t.Errorf("reload: %v, mode %s", err, g.mode())
+		}
+		if s := g.relays.status(); len(s) != 1 || len(s[0].Addresses) != 1 || len(g.conditions.all()) != 0 {
+			t.Errorf("relays %+v, conditions %v", s, g.conditions.all())
+		}
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
