@@ -22,7 +22,7 @@ func NewLogger(level config.Level) (*zap.Logger, zap.AtomicLevel) {
 		encoder.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05")
 		core = zapcore.NewConsoleEncoder(encoder)
 	}
-	return zap.New(zapcore.NewCore(core, zapcore.Lock(os.Stderr), atomic)), atomic
+	return zap.New(safeCore{zapcore.NewCore(core, zapcore.Lock(os.Stderr), atomic)}), atomic
 }
 
 func zapLevel(level config.Level) zapcore.Level {
