@@ -135,12 +135,11 @@ func (panicking) TCP(*net.TCPConn) peer.Peer { panic("a bug") }
 
 func TestPanicEndsOneSession(t *testing.T) {
 	b := newStand(t, nil)
-	sound := b.server.identifier
-	b.server.identifier = panicking{}
+	b.peer.be(panicking{})
 	p := newPlayer(t, b.dial(t))
 	p.expectCode("421")
 	p.play("EOF")
-	b.server.identifier = sound
+	b.peer.be(somebody{testPeer("")})
 	p = newPlayer(t, b.dial(t))
 	p.expectCode("220")
 	events := b.finish(t)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 // front.
 type stand struct {
 	server   *Server
+	peer     changing
 	settings *Settings
 	relay    *testkit.Relay // nil if the options say "relay none"
 	spool    *spool.Spool
@@ -49,6 +51,14 @@ func (s somebody) TCP(conn *net.TCPConn) peer.Peer {
 }
 
 func (s somebody) Unix(*net.UnixConn) peer.Peer { return s.peer }
+
+// changing is an identifier that the test can replace while sessions begin.
+type changing struct{ now atomic.Pointer[Identifier] }
+
+func (c *changing) be(i Identifier) { c.now.Store(&i) }
+
+func (c *changing) TCP(conn *net.TCPConn) peer.Peer   { return (*c.now.Load()).TCP(conn) }
+func (c *changing) Unix(conn *net.UnixConn) peer.Peer { return (*c.now.Load()).Unix(conn) }
 
 // eventLog keeps events for the test to look at.
 type eventLog struct {
@@ -101,8 +111,9 @@ func newStand(t *testing.T, options map[string]string) *stand {
 		t.Fatal(err)
 	}
 	b.settings = b.newSettings(t, options)
+	b.peer.be(somebody{testPeer(options["peer"])})
 	b.server = New(Options{
-		Identifier: somebody{testPeer(options["peer"])}, Events: b.events, Throttle: auth.NewThrottle(),
+		Identifier: &b.peer, Events: b.events, Throttle: auth.NewThrottle(),
 		Logger: zaptest.NewLogger(t), Settings: b.settings,
 	})
 	b.listen(t)
