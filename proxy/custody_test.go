@@ -48,7 +48,11 @@ func beforeMail(step testkit.RelayStep) bool {
 }
 
 func misbehave(t *testing.T, without string, step testkit.RelayStep, name string, fault testkit.Fault) {
-	b := newStand(t, map[string]string{"without": without, "relay_ms": "200"})
+	options := map[string]string{"without": without, "relay_ms": "200"}
+	if beforeMail(step) {
+		options["handshake_ms"] = "1000"
+	}
+	b := newStand(t, options)
 	if beforeMail(step) {
 		b.relay.DropConnections() // so that a new one is needed
 	}

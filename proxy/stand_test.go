@@ -178,7 +178,10 @@ func (b *stand) pool(t *testing.T, options map[string]string) *relay.Pool {
 	timeouts := relay.DefaultTimeouts()
 	if ms := number(options, "relay_ms", 0); ms > 0 {
 		patience := time.Duration(ms) * time.Millisecond
-		timeouts = relay.Timeouts{Wait: patience, Connect: patience, Handshake: patience, Command: patience, Block: patience, DataEnd: patience}
+		timeouts = relay.Timeouts{Wait: patience, Connect: 5 * time.Second, Handshake: 5 * time.Second, Command: patience, Block: patience, DataEnd: patience}
+	}
+	if ms := number(options, "handshake_ms", 0); ms > 0 {
+		timeouts.Handshake = time.Duration(ms) * time.Millisecond
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(b.relay.CA())
