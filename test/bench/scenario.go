@@ -54,6 +54,8 @@ func scenarios() []scenario {
 			rate{plan: usual, quick: short, plain: true, goals: []goal{{figure: "share", atLeast: 2.5}}}.run},
 		{"far", "relay 20 ms away, 200 connections, 100 messages each", farAway,
 			rate{plan: far, quick: load.Plan{Time: 2 * time.Second}, goals: []goal{{figure: "share", atLeast: 1.8}}}.run},
+		{"far-few", "relay 20 ms away, 40 connections, 100 messages each: round trips alone, the processors at rest", farAway,
+			rate{plan: load.Plan{Connections: 40, Sessions: 40, Messages: 100, Size: 4 * kibibyte, Time: time.Minute}, quick: load.Plan{Time: 2 * time.Second}}.run},
 		{"far-one", "relay 20 ms away, 200 connections, one message each, again and again", farAway,
 			rate{plan: load.Plan{Connections: 200, Messages: 1, Size: 4 * kibibyte, Time: 4 * time.Second}, quick: load.Plan{Time: 2 * time.Second}}.run},
 		{"latency", "one connection, one message after the other", 0,
