@@ -50,7 +50,7 @@ func LookupOwner() (Owner, error) {
 func RuleOptions(cfg *config.Config, owner Owner) rules.Options {
 	options := rules.Options{
 		Mode: rules.Observe, ProxyUID: owner.UID, SubmissionPorts: rules.RedirectSubmission,
-		Redirect: cfg.Listen.Redirects(),
+		Redirect: cfg.Listen.Redirects(), Inside: cfg.Firewall.Inside,
 	}
 	if cfg.Mode == config.Enforce {
 		options.Mode = rules.Enforce

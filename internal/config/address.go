@@ -124,3 +124,38 @@ func parseListener(text string) (netip.AddrPort, error) {
 	}
 	return netip.AddrPort{}, flaw{fmt.Sprintf("%q is not address:port", text), hint}
 }
+
+// parseInside reads a network that containers or machines behind this host are
+// in. A wide one would be a hole instead.
+func parseInside(text string) (netip.Prefix, error) {
+	const hint = `write networks of your own: "172.18.0.0/16" or "fd00:1::/64"`
+	network, err := netip.ParsePrefix(text)
+	if err != nil || network.Addr().Is4In6() {
+		if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" && !address.Is4In6() {
+			return netip.Prefix{}, flaw{fmt.Sprintf("%q is an address, not a network", text),
+				fmt.Sprintf(`write "%s/%d" for this address alone`, address, address.BitLen())}
+		}
+		return netip.Prefix{}, flaw{fmt.Sprintf("%q is not a network", text), hint}
+	}
+	switch {
+	case network.Bits() < shortest(network.Addr()):
+		return netip.Prefix{}, flaw{fmt.Sprintf("%s is too wide to be inside: mail to all of it would go unchecked", text), hint}
+	case network != network.Masked():
+		return netip.Prefix{}, flaw{fmt.Sprintf("%s has bits set behind its length", text), "write " + quote(network.Masked().String())}
+	case network.Overlaps(netip.MustParsePrefix("127.0.0.0/8")) || network.Overlaps(netip.MustParsePrefix("::1/128")):
+		return netip.Prefix{}, flaw{fmt.Sprintf("%s is this host itself, which is left alone anyway", text), "remove it"}
+	}
+	return network, nil
+}
+
+// shortest returns the least length of a network that somebody may have for
+// inner use: 10.0.0.0/8, fc00::/7, or the allocation of a large provider.
+func shortest(address netip.Addr) int {
+	switch {
+	case address.Is4():
+		return 8
+	case netip.MustParsePrefix("fc00::/7").Contains(address):
+		return 7
+	}
+	return 16
+}

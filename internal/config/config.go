@@ -111,6 +111,7 @@ type Firewall struct {
 	Port25          Port25
 	SubmissionPorts SubmissionPorts
 	AnyPort         AnyPort
+	Inside          []netip.Prefix // networks behind this host; forwarded traffic to them is left alone
 }
 
 // Port25 is the treatment of port 25 on remote hosts.

@@ -76,6 +76,13 @@ func firewallSection(v *Firewall) section {
 					{word: "log", later: true}, {word: "reject", later: true},
 				}},
 				doc: "SMTP on other ports.",
+			}, {
+				name: "inside",
+				binding: list[netip.Prefix]{&v.Inside, false, "a network", `"172.18.0.0/16"`, parseInside,
+					func(network netip.Prefix) string { return quote(network.String()) }},
+				doc: "Networks behind this host whose own mail ports are not outside: forwarded traffic to them is left alone. Name the " +
+					"network of a container that takes mail from elsewhere, or a published port 25 stays closed. What comes from " +
+					"these networks is treated as ever.",
 			},
 		},
 		sections: []section{{

@@ -15,6 +15,10 @@ func TestFirewallGoldens(t *testing.T) {
 	observe, reject := goldenFirewallOptions(), goldenFirewallOptions()
 	observe.Mode = rules.Observe
 	reject.SubmissionPorts, reject.Relays = rules.RejectSubmission, nil
+	inside := goldenFirewallOptions()
+	inside.Inside = []netip.Prefix{
+		netip.MustParsePrefix("172.17.0.0/16"), netip.MustParsePrefix("10.1.16.0/20"), netip.MustParsePrefix("2001:db8:c::/64"),
+	}
 	for _, c := range []struct {
 		golden, lock string
 		options      rules.Options
@@ -22,6 +26,7 @@ func TestFirewallGoldens(t *testing.T) {
 		{"observe", "", observe},
 		{"enforce-redirect", "lock-redirect", goldenFirewallOptions()},
 		{"enforce-reject", "lock-reject", reject},
+		{"enforce-inside", "", inside},
 	} {
 		t.Run(c.golden, func(t *testing.T) {
 			f := newFirewall(t, nft.Options{Lock: true})

@@ -182,12 +182,65 @@ func (f *firewall) checkLockIdle() {
 	}
 }
 
+// published sends what comes for port 25 of the host to the container, as
+// Docker does for a published port.
+const published = `table inet published {
+	chain arriving {
+		type nat hook prerouting priority -100
+		ip daddr 198.51.100.1 tcp dport 25 dnat ip to 192.0.2.2:25
+		ip6 daddr 2001:db8::1 tcp dport 25 dnat ip6 to [2001:db8:c::2]:25
+	}
+}
+`
+
+// TestFirewallLeavesInsideAlone: mail from outside gets to a container whose
+// network is inside, by its address or a published port; its own mail does not
+// get out.
 func TestFirewallLeavesInsideAlone(t *testing.T) {
+	f := newFirewall(t, nft.Options{Lock: true})
+	f.serveAll()
+	f.load(f.Host, published)
+	f.apply(fwOptions())
+	f.checkCells(f.Remote, 0, []cell{{toContainer, 25, reset}, {toOwn, 25, reset}})
 	o := fwOptions()
 	o.Inside = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:c::/64")}
-	f := newFirewall(t, nft.Options{Lock: true})
 	f.apply(o)
-	f.serveAll()
-	f.checkCells(f.Remote, 0, []cell{{toContainer, 25, "container"}})
-	f.checkCells(f.Container, 0, []cell{{toRemote, 25, reset}})
+	check := func() {
+		f.checkCells(f.Remote, 0, []cell{{toContainer, 25, "container"}, {toOwn, 25, "container"}})
+		f.checkCells(f.Container, 0, []cell{{toRemote, 25, reset}, {toRelay, fwRelayPort, reset}})
+	}
+	check()
+	f.nft("delete", "table", "inet", rules.Table)
+	t.Log("with the lock table alone")
+	check()
+}
+
+// TestFirewallRejectDoesNotTrack: without a redirect there is no nat chain, and
+// connections are not tracked because of us.
+func TestFirewallRejectDoesNotTrack(t *testing.T) {
+	reject := fwOptions()
+	reject.SubmissionPorts = rules.RejectSubmission
+	observe := fwOptions()
+	observe.Mode = rules.Observe
+	for _, c := range []struct {
+		name    string
+		options rules.Options
+		tracks  bool
+	}{{"reject", reject, false}, {"observe", observe, false}, {"redirect", fwOptions(), true}} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFirewall(t, nft.Options{Lock: true})
+			f.serveAll()
+			f.apply(c.options)
+			if found := strings.Contains(f.nft("list", "ruleset"), "type nat"); found != c.tracks {
+				t.Errorf("there is a nat chain: %t, want %t", found, c.tracks)
+			}
+			if got := dial(t, f.Host, fwOrdinary, netip.AddrPortFrom(f.Remote.Addr4(), 8080)); got != "remote" {
+				t.Fatalf("port 8080: %s", got)
+			}
+			count := strings.TrimSpace(f.run(f.Host, "", "sysctl", "-n", "net.netfilter.nf_conntrack_count"))
+			if tracked := count != "0"; tracked != c.tracks {
+				t.Errorf("%s connections are tracked, want some: %t", count, c.tracks)
+			}
+		})
+	}
 }
