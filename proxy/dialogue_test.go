@@ -58,14 +58,14 @@ func runDialogue(t *testing.T, lines []string) {
 
 // player is the client's side of a dialogue.
 type player struct {
-	t       *testing.T
+	t       testing.TB
 	conn    net.Conn
 	reader  *bufio.Reader
 	pending strings.Builder
 	where   string
 }
 
-func newPlayer(t *testing.T, conn net.Conn) *player {
+func newPlayer(t testing.TB, conn net.Conn) *player {
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	return &player{t: t, conn: conn, reader: bufio.NewReader(conn)}
 }

@@ -100,7 +100,7 @@ func testPeer(name string) peer.Peer {
 	return peer.Peer{Proven: true, UID: 33, User: "www-data", Groups: []string{"www-data"}, Unit: "php8.2-fpm.service"}
 }
 
-func newStand(t *testing.T, options map[string]string) *stand {
+func newStand(t testing.TB, options map[string]string) *stand {
 	t.Helper()
 	b := &stand{events: &eventLog{}, role: Submission, sender: "a@example.com"}
 	if role := options["listener"]; role != "" {
@@ -120,7 +120,7 @@ func newStand(t *testing.T, options map[string]string) *stand {
 	return b
 }
 
-func (b *stand) newSettings(t *testing.T, options map[string]string) *Settings {
+func (b *stand) newSettings(t testing.TB, options map[string]string) *Settings {
 	t.Helper()
 	settings := &Settings{
 		HostName: "host.test", TLS: testTLS(t), Policy: testPolicy(t, options["policy"]), Spool: b.spool,
@@ -151,7 +151,7 @@ func number(options map[string]string, name string, otherwise int64) int64 {
 
 // startRelay starts the stand-in. Option "without" takes extensions from it,
 // "fault" is "step=text" for one reply of it.
-func (b *stand) startRelay(t *testing.T, options map[string]string, settings *Settings) {
+func (b *stand) startRelay(t testing.TB, options map[string]string, settings *Settings) {
 	t.Helper()
 	var err error
 	b.relay, err = testkit.StartRelay(testkit.RelayOptions{
@@ -174,7 +174,7 @@ func (b *stand) startRelay(t *testing.T, options map[string]string, settings *Se
 	}
 }
 
-func (b *stand) pool(t *testing.T, options map[string]string) *relay.Pool {
+func (b *stand) pool(t testing.TB, options map[string]string) *relay.Pool {
 	timeouts := relay.DefaultTimeouts()
 	if ms := number(options, "relay_ms", 0); ms > 0 {
 		patience := time.Duration(ms) * time.Millisecond
@@ -197,7 +197,7 @@ func (b *stand) pool(t *testing.T, options map[string]string) *relay.Pool {
 	return pool
 }
 
-func (b *stand) listen(t *testing.T) {
+func (b *stand) listen(t testing.TB) {
 	t.Helper()
 	lc := net.ListenConfig{}
 	lc.SetMultipathTCP(false)
@@ -218,7 +218,7 @@ func (b *stand) listen(t *testing.T) {
 	})
 }
 
-func (b *stand) dial(t *testing.T) net.Conn {
+func (b *stand) dial(t testing.TB) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", b.address)
 	if err != nil {
@@ -232,7 +232,7 @@ func (b *stand) dial(t *testing.T) net.Conn {
 }
 
 // testPolicy is the policy of the option "policy".
-func testPolicy(t *testing.T, name string) *policy.Policy {
+func testPolicy(t testing.TB, name string) *policy.Policy {
 	t.Helper()
 	rules := map[string][]policy.Rule{
 		"": nil,
@@ -249,12 +249,12 @@ func testPolicy(t *testing.T, name string) *policy.Policy {
 	return compiled
 }
 
-func testTLS(t *testing.T) *tls.Config {
+func testTLS(t testing.TB) *tls.Config {
 	t.Helper()
 	return &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}}
 }
 
-func testAccounts(t *testing.T) *auth.Store {
+func testAccounts(t testing.TB) *auth.Store {
 	t.Helper()
 	argon2id, scram, err := auth.HashPassword([]byte("open sesame"))
 	if err != nil {

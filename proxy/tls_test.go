@@ -14,7 +14,7 @@ import (
 
 // testCertificate is one for the listener; clients of these tests do not
 // verify it, package certs' do.
-func testCertificate(t *testing.T) tls.Certificate {
+func testCertificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
