@@ -38,32 +38,47 @@ const (
 //
 //	attempt4  uid . cgroup id . destination address . destination port
 //	attempt6  the same for IPv6
-//	forward4  source address . destination address . destination port
+//	forward4  input interface . source address . destination address . destination port
 //	forward6  the same for IPv6
+//
+// A packet that finds no room there is recorded in the first of these that has
+// some, so that nobody hides others behind a lot of destinations, cgroups or
+// forged sources:
+//
+//	attempt_owner  uid . cgroup id
+//	attempt_user   uid
+//	forward_in     input interface
 //
 // In the key of an element as the kernel gives it, each part is padded to a
 // multiple of four bytes: the uid is 4 bytes in the order of the host, the
-// cgroup id 8 bytes in the order of the host, the addresses 4 or 16 bytes and
-// the port 2 bytes in network order, followed by 2 zero bytes. So attempt4 has
-// keys of 20 bytes, attempt6 of 32, forward4 of 12 and forward6 of 36.
+// cgroup id 8 bytes in the order of the host, the interface 16 bytes with zeros
+// behind its name, the addresses 4 or 16 bytes and the port 2 bytes in network
+// order, followed by 2 zero bytes. So attempt4 has keys of 20 bytes, attempt6 of
+// 32, forward4 of 28 and forward6 of 52.
 //
 // The cgroup id is the inode number of the cgroup v2 directory that the socket
 // was made in, or of its ancestor at level 5 if it is deeper; processes in the
 // root cgroup have the root's id. A packet without a socket owner (a late
-// segment of a closed connection) is counted in CounterOut only. The sum over a
-// set may therefore be less than the counter, and is so too when a set is full.
+// segment of a closed connection) is counted in CounterOut only. The sum over
+// the sets may therefore be less than the counter, and is so too when all are
+// full.
 const (
-	SetAttempt4 = "attempt4"
-	SetAttempt6 = "attempt6"
-	SetForward4 = "forward4"
-	SetForward6 = "forward6"
+	SetAttempt4     = "attempt4"
+	SetAttempt6     = "attempt6"
+	SetAttemptOwner = "attempt_owner"
+	SetAttemptUser  = "attempt_user"
+	SetForward4     = "forward4"
+	SetForward6     = "forward6"
+	SetForwardIn    = "forward_in"
 )
 
 // AttemptTimeout is how long an element of those sets stays after its last
-// packet, and RecordSize how many elements each set has at most.
+// packet, and RecordSize how many elements each set has at most. OwnerSize is
+// that of attempt_owner and forward_in.
 const (
-	AttemptTimeout = time.Hour
+	AttemptTimeout = 5 * time.Minute
 	RecordSize     = 65535
+	OwnerSize      = 4096
 )
 
 // Sets that decide.

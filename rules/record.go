@@ -21,36 +21,49 @@ func recordRules(count, prefix string) []Rule {
 	}
 }
 
-// recordChains fill the sets that attempts are recorded in. The deepest level
-// at which the socket's cgroup exists wins: deeper ones end their rules.
+// recordChains fill the sets that attempts are recorded in. A rule that does not
+// enter its packet, because its set is full, leaves it to the next.
 func recordChains() []Chain {
 	out := Chain{Name: chainCountOut}
-	for _, level := range []Field{CGroup5, CGroup4, CGroup3, CGroup2, CGroup1, CGroup0} {
-		out.Rules = append(out.Rules, Rule{
-			Update{Set: SetAttempt4, Key: []Field{SKUID, level, IP4Dst, TCPDPort}}, Verdict{Action: Return},
-		})
+	for _, to := range []struct {
+		set  string
+		rest []Field // of the key, after the owner
+	}{
+		{SetAttempt4, []Field{IP4Dst, TCPDPort}},
+		{SetAttempt6, []Field{IP6Dst, TCPDPort}},
+		{SetAttemptOwner, nil},
+	} {
+		// The deepest level at which the socket's cgroup exists wins: deeper ones
+		// end their rules.
+		for _, level := range []Field{CGroup5, CGroup4, CGroup3, CGroup2, CGroup1, CGroup0} {
+			out.Rules = append(out.Rules, recordIn(to.set, append([]Field{SKUID, level}, to.rest...)...))
+		}
 	}
-	for _, level := range []Field{CGroup5, CGroup4, CGroup3, CGroup2, CGroup1, CGroup0} {
-		out.Rules = append(out.Rules, Rule{
-			Update{Set: SetAttempt6, Key: []Field{SKUID, level, IP6Dst, TCPDPort}}, Verdict{Action: Return},
-		})
-	}
+	out.Rules = append(out.Rules, recordIn(SetAttemptUser, SKUID))
 	forward := Chain{Name: chainCountFwd, Rules: []Rule{
-		{Update{Set: SetForward4, Key: []Field{IP4Src, IP4Dst, TCPDPort}}},
-		{Update{Set: SetForward6, Key: []Field{IP6Src, IP6Dst, TCPDPort}}},
+		recordIn(SetForward4, IIFName, IP4Src, IP4Dst, TCPDPort),
+		recordIn(SetForward6, IIFName, IP6Src, IP6Dst, TCPDPort),
+		recordIn(SetForwardIn, IIFName),
 	}}
 	return []Chain{out, forward}
 }
 
+func recordIn(set string, key ...Field) Rule {
+	return Rule{Update{Set: set, Key: key}, Verdict{Action: Return}}
+}
+
 func recordSets() []Set {
-	record := func(name string, key ...Field) Set {
-		return Set{Name: name, Key: key, Dynamic: true, Counter: true, Timeout: AttemptTimeout, Size: RecordSize}
+	record := func(size int, name string, key ...Field) Set {
+		return Set{Name: name, Key: key, Dynamic: true, Counter: true, Timeout: AttemptTimeout, Size: size}
 	}
 	return []Set{
-		record(SetAttempt4, SKUID, CGroup0, IP4Dst, TCPDPort),
-		record(SetAttempt6, SKUID, CGroup0, IP6Dst, TCPDPort),
-		record(SetForward4, IP4Src, IP4Dst, TCPDPort),
-		record(SetForward6, IP6Src, IP6Dst, TCPDPort),
+		record(RecordSize, SetAttempt4, SKUID, CGroup0, IP4Dst, TCPDPort),
+		record(RecordSize, SetAttempt6, SKUID, CGroup0, IP6Dst, TCPDPort),
+		record(OwnerSize, SetAttemptOwner, SKUID, CGroup0),
+		record(RecordSize, SetAttemptUser, SKUID),
+		record(RecordSize, SetForward4, IIFName, IP4Src, IP4Dst, TCPDPort),
+		record(RecordSize, SetForward6, IIFName, IP6Src, IP6Dst, TCPDPort),
+		record(OwnerSize, SetForwardIn, IIFName),
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	L4Proto  Field = "meta l4proto"
 	IIF      Field = "iif"
 	OIF      Field = "oif"
+	IIFName  Field = "iifname"
 	SKUID    Field = "meta skuid"
 	TCPSPort Field = "tcp sport"
 	TCPDPort Field = "tcp dport"
@@ -39,6 +40,8 @@ func (f Field) dataType() string {
 	switch f {
 	case SKUID:
 		return "uid"
+	case IIFName:
+		return "ifname"
 	case TCPSPort, TCPDPort:
 		return "inet_service"
 	case IP4Src, IP4Dst:

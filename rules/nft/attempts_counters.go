@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,14 +15,18 @@ import (
 )
 
 // Count is a number of attempts of one kind: from one local owner, or from one
-// forwarded source, to one destination.
+// forwarded source, to one destination. Where there are too many kinds for the
+// kernel to keep apart, the destination is invalid, and then the cgroup is zero,
+// or the source invalid.
 type Count struct {
 	// UID and CGroup, the id of a cgroup v2 directory, own the sockets; they
 	// mean nothing if Forwarded.
 	UID    uint32
 	CGroup uint64
-	// Source is where forwarded packets came from; invalid unless Forwarded.
+	// InInterface and Source are where forwarded packets came from; empty and
+	// invalid unless Forwarded.
 	Forwarded   bool
+	InInterface string
 	Source      netip.Addr
 	Destination netip.AddrPort
 	// Packets were refused, or in observe mode seen, since the last Read.
@@ -32,8 +37,9 @@ type Count struct {
 type Counts struct {
 	Counts []Count
 	// OtherOut and OtherForward are packets without a Count: they had no
-	// socket owner, or the kernel's sets were full, or just growing (the kernel
-	// then refuses some of the new elements), or only the lock table counted them.
+	// socket owner, or all of the kernel's sets were full, or just growing (the
+	// kernel then refuses some of the new elements), or only the lock table
+	// counted them.
 	OtherOut, OtherForward uint64
 }
 
@@ -52,8 +58,8 @@ func (c *Counts) add(more Counts) {
 	c.OtherForward += more.OtherForward
 }
 
-// AttemptCounters reads the counts that the rules keep in the kernel. Unlike the log they see every packet of a flood. One goroutine at
-// a time may use it.
+// AttemptCounters reads the counts that the rules keep in the kernel. Unlike the
+// log they see every packet of a flood. One goroutine at a time may use it.
 type AttemptCounters struct {
 	socket   *socket
 	table    *recordTable // of the last Read; nil before it, and without a table
@@ -119,6 +125,7 @@ func (c *AttemptCounters) Read(ctx context.Context) (Counts, error) {
 // be counts as well as an error.
 func (c *AttemptCounters) readTable(ctx context.Context) (Counts, error) {
 	for range maxDumps {
+		begun := time.Now()
 		before, err := readRecordTable(ctx, c.socket)
 		if err != nil {
 			return Counts{}, err
@@ -131,10 +138,11 @@ func (c *AttemptCounters) readTable(ctx context.Context) (Counts, error) {
 			c.reset()
 		}
 		c.table = before
-		if !c.out.changed(before.totals[rules.CounterOut]) && !c.fwd.changed(before.totals[rules.CounterForward]) {
+		out, fwd := c.out.changed(begun, before.totals[rules.CounterOut]), c.fwd.changed(begun, before.totals[rules.CounterForward])
+		if !out && !fwd {
 			return Counts{}, nil
 		}
-		counts, err := c.readChanged(ctx, before)
+		counts, err := c.readChanged(ctx, before, out, fwd)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return counts, err
 		}
@@ -149,110 +157,25 @@ func (c *AttemptCounters) readTable(ctx context.Context) (Counts, error) {
 
 func (c *AttemptCounters) reset() {
 	c.table = nil
-	c.out = direction{sets: [2]string{rules.SetAttempt4, rules.SetAttempt6}, seen: [2]seenSet{{}, {}}}
-	c.fwd = direction{sets: [2]string{rules.SetForward4, rules.SetForward6}, seen: [2]seenSet{{}, {}}}
+	c.out = newDirection(rules.SetAttempt4, rules.SetAttempt6, rules.SetAttemptOwner, rules.SetAttemptUser)
+	c.fwd = newDirection(rules.SetForward4, rules.SetForward6, rules.SetForwardIn)
 }
 
-// readChanged reads the sets of a direction only if its total has changed.
-func (c *AttemptCounters) readChanged(ctx context.Context, t *recordTable) (Counts, error) {
+// readChanged reads the sets of a direction only if they have to be.
+func (c *AttemptCounters) readChanged(ctx context.Context, t *recordTable, out, fwd bool) (Counts, error) {
 	var counts Counts
 	var err error
 	take := func(n Count) { counts.Counts = append(counts.Counts, n) }
-	if counts.OtherOut, err = c.out.read(ctx, c.socket, t.totals[rules.CounterOut], take); err != nil {
-		return counts, err
+	if out {
+		if counts.OtherOut, err = c.out.read(ctx, c.socket, t.totals[rules.CounterOut], take); err != nil {
+			return counts, err
+		}
 	}
-	counts.OtherForward, err = c.fwd.read(ctx, c.socket, t.totals[rules.CounterForward], take)
+	if fwd {
+		counts.OtherForward, err = c.fwd.read(ctx, c.socket, t.totals[rules.CounterForward], take)
+	}
 	return counts, err
 }
-
-// direction is what has been read of local or of forwarded attempts.
-type direction struct {
-	sets  [2]string // for IPv4, IPv6
-	seen  [2]seenSet
-	round uint64
-
-	last    uint64 // the counter as it stood
-	total   uint64 // packets that it counted
-	sum     uint64 // packets that the sets counted
-	other   uint64 // packets reported beyond sum
-	pending uint64 // packets beyond both, to be seen once more
-}
-
-// seenSet has the count of each element as it stood, and the round when it was
-// read.
-type seenSet map[elementKey]seenElement
-
-type seenElement struct{ packets, round uint64 }
-
-// keepRounds is for how many readings an absent element is remembered: a dump
-// of a set that grows may miss an element, and its count must not be taken for
-// new when it is back.
-const keepRounds = 4
-
-// read takes the deltas of both sets. The packets beyond them are known only
-// when the sets are read after the counter: the difference is a lower bound
-// then, and exact in a calm moment.
-func (d *direction) read(ctx context.Context, s *socket, counter uint64, take func(Count)) (other uint64, err error) {
-	if !d.changed(counter) {
-		return 0, nil
-	}
-	d.round++
-	for i, name := range d.sets {
-		if err := dumpElements(ctx, s, name, func(key elementKey, packets uint64) {
-			if n := d.element(d.seen[i], key, packets); n > 0 {
-				count := countOf(name, key)
-				count.Packets = n
-				take(count)
-			}
-		}); err != nil {
-			return 0, err
-		}
-		d.forget(d.seen[i])
-	}
-	return d.excess(counter), nil
-}
-
-// changed reports whether the sets have to be read.
-func (d *direction) changed(counter uint64) bool { return counter != d.last || d.pending > 0 }
-
-// element returns by how much an element has grown.
-func (d *direction) element(seen seenSet, key elementKey, packets uint64) uint64 {
-	was := seen[key]
-	grown := packets - was.packets
-	if packets < was.packets {
-		if was.round == d.round {
-			return 0 // given twice
-		}
-		grown = packets // it expired and came again
-	}
-	seen[key] = seenElement{packets: packets, round: d.round}
-	d.sum += grown
-	return grown
-}
-
-func (d *direction) forget(seen seenSet) {
-	maps.DeleteFunc(seen, func(_ elementKey, e seenElement) bool { return e.round+keepRounds <= d.round })
-}
-
-// excess returns the packets that are in no set and have not been returned yet.
-// They must have been missing twice in a row: a dump of a set that grows may
-// miss elements.
-func (d *direction) excess(counter uint64) uint64 {
-	grown := counter - d.last
-	if counter < d.last {
-		grown = counter // somebody reset the counter
-	}
-	d.last = counter
-	d.total += grown
-	missing := d.total - min(d.total, d.sum+d.other)
-	sure := min(missing, d.pending)
-	d.other += sure
-	d.pending = missing - sure
-	return sure
-}
-
-// forgive makes the state read so far the zero.
-func (d *direction) forgive() { d.total, d.sum, d.other, d.pending = 0, 0, 0, 0 }
 
 // countOf reads a key as package rules describes it.
 func countOf(set string, key elementKey) Count {
@@ -260,15 +183,26 @@ func countOf(set string, key elementKey) Count {
 	var c Count
 	next := func(n int) []byte { part := b[:n]; b = b[n:]; return part }
 	addr := func(n int) netip.Addr { a, _ := netip.AddrFromSlice(next(n)); return a }
-	size := 4
-	if set == rules.SetAttempt6 || set == rules.SetForward6 {
-		size = 16
-	}
-	if c.Forwarded = set == rules.SetForward4 || set == rules.SetForward6; c.Forwarded {
-		c.Source = addr(size)
+	c.Forwarded = set == rules.SetForward4 || set == rules.SetForward6 || set == rules.SetForwardIn
+	if c.Forwarded {
+		c.InInterface = text(next(unix.IFNAMSIZ))
 	} else {
 		c.UID = binary.NativeEndian.Uint32(next(4))
+	}
+	if set == rules.SetAttempt4 || set == rules.SetAttempt6 || set == rules.SetAttemptOwner {
 		c.CGroup = binary.NativeEndian.Uint64(next(8))
+	}
+	size := 0
+	switch set {
+	case rules.SetAttempt4, rules.SetForward4:
+		size = 4
+	case rules.SetAttempt6, rules.SetForward6:
+		size = 16
+	default:
+		return c
+	}
+	if c.Forwarded {
+		c.Source = addr(size)
 	}
 	to := addr(size)
 	c.Destination = netip.AddrPortFrom(to, binary.BigEndian.Uint16(next(2)))

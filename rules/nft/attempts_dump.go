@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,14 @@ const (
 )
 
 // maxElementKey is the longest key of the recording sets, that of forward6.
-const maxElementKey = 36
+const maxElementKey = 52
+
+// element of a recording set, as it stands.
+type element struct {
+	key     elementKey
+	packets uint64
+	expires time.Duration // if no packet renews it
+}
 
 // elementKey is the key of a set's element, with zeros behind it.
 type elementKey [maxElementKey]byte
@@ -57,7 +65,8 @@ func readRecordTable(ctx context.Context, s *socket) (*recordTable, error) {
 
 func (t *recordTable) takeSet(a attrs) {
 	switch name := a.text(unix.NFTA_SET_NAME); name {
-	case rules.SetAttempt4, rules.SetAttempt6, rules.SetForward4, rules.SetForward6:
+	case rules.SetAttempt4, rules.SetAttempt6, rules.SetAttemptOwner, rules.SetAttemptUser,
+		rules.SetForward4, rules.SetForward6, rules.SetForwardIn:
 		t.identity[name] = a.number64(attrSetHandle)
 	}
 }
@@ -66,7 +75,7 @@ func (t *recordTable) takeSet(a attrs) {
 // meanwhile the kernel may give an element twice, or not at all. There may be
 // 65,535, so this reads attributes in place, where messageAttrs would make
 // three maps for each.
-func dumpElements(ctx context.Context, s *socket, set string, each func(key elementKey, packets uint64)) error {
+func dumpElements(ctx context.Context, s *socket, set string, each func(element)) error {
 	answer, err := s.dump(ctx, netlink.Message{
 		Header: netlink.Header{Type: messageType(unix.NFT_MSG_GETSETELEM), Flags: netlink.Dump},
 		Data: body(familyInet, 0,
@@ -84,38 +93,40 @@ func dumpElements(ctx context.Context, s *socket, set string, each func(key elem
 	return nil
 }
 
-func eachElement(message []byte, each func(key elementKey, packets uint64)) {
+func eachElement(message []byte, each func(element)) {
 	for list := attrSeq(message); list.next(); {
 		if list.kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 			continue
 		}
-		for element := attrSeq(list.value); element.next(); {
-			if key, packets, ok := readElement(element.value); ok {
-				each(key, packets)
+		for item := attrSeq(list.value); item.next(); {
+			if e, ok := readElement(item.value); ok {
+				each(e)
 			}
 		}
 	}
 }
 
-func readElement(b []byte) (key elementKey, packets uint64, ok bool) {
+func readElement(b []byte) (e element, ok bool) {
 	for a := attrSeq(b); a.next(); {
 		switch a.kind {
 		case unix.NFTA_SET_ELEM_KEY:
 			for v := attrSeq(a.value); v.next(); {
 				if v.kind == unix.NFTA_DATA_VALUE && len(v.value) <= maxElementKey {
 					ok = true
-					copy(key[:], v.value)
+					copy(e.key[:], v.value)
 				}
 			}
+		case unix.NFTA_SET_ELEM_EXPIRATION:
+			e.expires = time.Duration(number(a.value, 8)) * time.Millisecond
 		case unix.NFTA_SET_ELEM_EXPR:
-			packets = max(packets, readCounter(a.value))
+			e.packets = max(e.packets, readCounter(a.value))
 		case attrElemExpressions:
-			for e := attrSeq(a.value); e.next(); {
-				packets = max(packets, readCounter(e.value))
+			for x := attrSeq(a.value); x.next(); {
+				e.packets = max(e.packets, readCounter(x.value))
 			}
 		}
 	}
-	return key, packets, ok
+	return e, ok
 }
 
 // readCounter returns the packets of a counter expression, 0 of any other one.

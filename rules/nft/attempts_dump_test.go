@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -22,6 +24,7 @@ func attemptElement(t testing.TB, key []byte, packets uint64) []byte {
 				k.Bytes(unix.NFTA_DATA_VALUE, key)
 				return nil
 			})
+			e.Bytes(unix.NFTA_SET_ELEM_EXPIRATION, binary.BigEndian.AppendUint64(nil, 299_990))
 			e.Nested(unix.NFTA_SET_ELEM_EXPR, func(x *netlink.AttributeEncoder) error {
 				x.String(unix.NFTA_EXPR_NAME, "counter")
 				x.Nested(unix.NFTA_EXPR_DATA, func(c *netlink.AttributeEncoder) error {
@@ -43,6 +46,9 @@ func attemptElement(t testing.TB, key []byte, packets uint64) []byte {
 	return b
 }
 
+// link is the name of an interface.
+type link string
+
 func attemptKey(parts ...any) []byte {
 	var b []byte
 	for _, p := range parts {
@@ -53,6 +59,9 @@ func attemptKey(parts ...any) []byte {
 			b = binary.NativeEndian.AppendUint64(b, p)
 		case string:
 			b = append(b, netip.MustParseAddr(p).AsSlice()...)
+		case link:
+			b = append(b, make([]byte, unix.IFNAMSIZ)...)
+			copy(b[len(b)-unix.IFNAMSIZ:], p)
 		case uint16:
 			b = append(binary.BigEndian.AppendUint16(b, p), 0, 0)
 		}
@@ -71,18 +80,24 @@ func TestCountOf(t *testing.T) {
 			Count{UID: 1234, CGroup: 1 << 40, Destination: v4}},
 		{rules.SetAttempt6, attemptKey(uint32(0), uint64(7), "2001:db8:25::1", uint16(587)),
 			Count{CGroup: 7, Destination: v6}},
-		{rules.SetForward4, attemptKey("192.0.2.2", "203.0.113.25", uint16(25)),
-			Count{Forwarded: true, Source: netip.MustParseAddr("192.0.2.2"), Destination: v4}},
-		{rules.SetForward6, attemptKey("2001:db8:c::2", "2001:db8:25::1", uint16(587)),
-			Count{Forwarded: true, Source: netip.MustParseAddr("2001:db8:c::2"), Destination: v6}},
+		{rules.SetForward4, attemptKey(link("br0"), "192.0.2.2", "203.0.113.25", uint16(25)),
+			Count{Forwarded: true, InInterface: "br0", Source: netip.MustParseAddr("192.0.2.2"), Destination: v4}},
+		{rules.SetForward6, attemptKey(link("fifteen-letters"), "2001:db8:c::2", "2001:db8:25::1", uint16(587)),
+			Count{Forwarded: true, InInterface: "fifteen-letters", Source: netip.MustParseAddr("2001:db8:c::2"), Destination: v6}},
+		{rules.SetAttemptOwner, attemptKey(uint32(1234), uint64(1)<<40), Count{UID: 1234, CGroup: 1 << 40}},
+		{rules.SetAttemptUser, attemptKey(uint32(1234)), Count{UID: 1234}},
+		{rules.SetForwardIn, attemptKey(link("br0")), Count{Forwarded: true, InInterface: "br0"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.set, func(t *testing.T) {
 			var got []Count
-			eachElement(attemptElement(t, tt.key, 9), func(key elementKey, packets uint64) {
-				c := countOf(tt.set, key)
-				c.Packets = packets
+			eachElement(attemptElement(t, tt.key, 9), func(e element) {
+				c := countOf(tt.set, e.key)
+				c.Packets = e.packets
 				got = append(got, c)
+				if e.expires != 299_990*time.Millisecond {
+					t.Errorf("expires in %s", e.expires)
+				}
 			})
 			tt.want.Packets = 9
 			if !slices.Equal(got, []Count{tt.want}) {
@@ -92,14 +107,20 @@ func TestCountOf(t *testing.T) {
 	}
 }
 
+func newTestCounters() *AttemptCounters {
+	c := &AttemptCounters{}
+	c.reset()
+	return c
+}
+
 func FuzzEachElement(f *testing.F) {
 	f.Add(attemptElement(f, attemptKey(uint32(1), uint64(2), "203.0.113.25", uint16(25)), 3))
 	f.Add(attemptElement(f, make([]byte, 200), 3))
 	f.Add([]byte{8, 0, 3, 0, 4, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, message []byte) {
-		eachElement(message, func(key elementKey, _ uint64) {
-			for _, set := range []string{rules.SetAttempt4, rules.SetAttempt6, rules.SetForward4, rules.SetForward6} {
-				countOf(set, key)
+		eachElement(message, func(e element) {
+			for _, set := range append(newTestCounters().out.sets, newTestCounters().fwd.sets...) {
+				countOf(set, e.key)
 			}
 		})
 	})
@@ -129,13 +150,13 @@ func TestDirection(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := direction{seen: [2]seenSet{{}, {}}}
+			d := newDirection("first", "second")
 			for i, r := range tt.readings {
-				d.round++
+				d.begin()
 				var grown uint64
 				for n, packets := range r.elements {
 					if packets > 0 {
-						grown += d.element(d.seen[0], elementKey{byte(n)}, packets)
+						grown += d.element(d.seen[0], element{key: elementKey{byte(n)}, packets: packets})
 					}
 				}
 				d.forget(d.seen[0])
@@ -148,20 +169,63 @@ func TestDirection(t *testing.T) {
 }
 
 func TestDirectionTakesADoubleElementOnce(t *testing.T) {
-	d := direction{seen: [2]seenSet{{}, {}}, round: 1}
-	sum := d.element(d.seen[0], elementKey{}, 5) + d.element(d.seen[0], elementKey{}, 3) + d.element(d.seen[0], elementKey{}, 6)
+	d := newDirection("first")
+	d.begin()
+	sum := uint64(0)
+	for _, packets := range []uint64{5, 3, 6} {
+		sum += d.element(d.seen[0], element{packets: packets})
+	}
 	if sum != 6 {
 		t.Errorf("counted %d, want 6", sum)
 	}
 }
 
 func TestDirectionForgetsWhatIsGone(t *testing.T) {
-	d := direction{seen: [2]seenSet{{}, {}}}
-	for d.round = 1; d.round < 10; d.round++ {
-		d.element(d.seen[0], elementKey{byte(d.round)}, 1)
+	d := newDirection("first", "second")
+	for range 10 {
+		d.begin()
+		d.element(d.seen[0], element{key: elementKey{byte(d.round)}, packets: 1})
 		d.forget(d.seen[0])
 	}
 	if n := len(d.seen[0]); n > keepRounds {
 		t.Errorf("%d elements are remembered", n)
+	}
+}
+
+// TestDirectionKnowsWhatExpired: an element that is there again after its time
+// counts from zero, and is not what it was although it has the same count.
+func TestDirectionKnowsWhatExpired(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		quiet, busy time.Duration // without any attempt, then not looked at
+		grown       uint64
+	}{
+		{"it expired in a calm time", 6 * time.Minute, time.Second, 3},
+		{"it was renewed in time", 4 * time.Minute, time.Second, 0},
+		{"it may have been renewed while nobody looked", 4 * time.Minute, 2 * time.Minute, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDirection("first")
+				e := element{packets: 3, expires: 5 * time.Minute}
+				read := func(counter uint64) (grown uint64) {
+					if d.changed(time.Now(), counter) {
+						d.begin()
+						grown = d.element(d.seen[0], e)
+						d.excess(counter)
+					}
+					return grown
+				}
+				read(3)
+				for range c.quiet / time.Second {
+					time.Sleep(time.Second)
+					read(3)
+				}
+				time.Sleep(c.busy)
+				if grown := read(6); grown != c.grown {
+					t.Errorf("grown by %d, want %d", grown, c.grown)
+				}
+			})
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/rules"
 )
@@ -29,6 +30,8 @@ func fieldOf(f rules.Field) field {
 		return metaField(expr.MetaKeyIIF, 4, nftables.SetDatatype{})
 	case rules.OIF:
 		return metaField(expr.MetaKeyOIF, 4, nftables.SetDatatype{})
+	case rules.IIFName:
+		return metaField(expr.MetaKeyIIFNAME, unix.IFNAMSIZ, nftables.TypeIFName)
 	case rules.SKUID:
 		return metaField(expr.MetaKeySKUID, 4, nftables.TypeUID)
 	case rules.TCPSPort:
@@ -117,7 +120,7 @@ func keyOf(magic uint32) []rules.Field {
 }
 
 func fieldOfKind(magic uint32) (rules.Field, bool) {
-	for _, f := range []rules.Field{rules.SKUID, rules.CGroup0, rules.IP4Dst, rules.IP6Dst, rules.TCPDPort} {
+	for _, f := range []rules.Field{rules.SKUID, rules.CGroup0, rules.IIFName, rules.IP4Dst, rules.IP6Dst, rules.TCPDPort} {
 		kind := fieldOf(f).kind
 		if kind.GetNFTMagic() == magic {
 			return f, true

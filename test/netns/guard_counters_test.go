@@ -86,11 +86,85 @@ func TestGuardCountersOfBigAndFullSets(t *testing.T) {
 	const beyond = 20_000 // more than the set takes
 	knockEach(t, f.Host, 30_000, rules.RecordSize+beyond)
 	more, others := readTwice(t, counters)
-	if n := uint64(len(more)); n+others != rules.RecordSize+beyond-30_000 || others < beyond-other {
-		t.Errorf("counted %d destinations and %d others, want %d", n, others, rules.RecordSize+beyond-30_000)
+	apart, of := split(more)
+	if n := apart + of[guardUID] + others; n != rules.RecordSize+beyond-30_000 || of[guardUID] < beyond-other-others {
+		t.Errorf("counted %d destinations, %d of the owner and %d others, want %d", apart, of[guardUID], others, rules.RecordSize+beyond-30_000)
 	}
 	if got := readCounts(t, counters); got.Total() != 0 {
 		t.Errorf("counted %d more", got.Total())
+	}
+
+	// Nobody else is hidden behind a full set.
+	knockAs(t, f.Host, 34, 7)
+	if _, of := split(readCounts(t, counters).Counts); of[34] != 7 {
+		t.Errorf("another user's attempts are %v, want 7 of uid 34", of)
+	}
+	for uid := range uint32(rules.OwnerSize) {
+		knockAs(t, f.Host, 100_000+uid, 1)
+	}
+	readTwice(t, counters)
+	knockAs(t, f.Host, 35, 8)
+	got, other = readTwice(t, counters)
+	if len(got) != 1 || got[0] != (nft.Count{UID: 35, Packets: 8}) || other != 0 {
+		t.Errorf("counted %+v and %d others, want 8 of uid 35 without a cgroup", got, other)
+	}
+}
+
+// split returns the packets to known destinations, and those to others by uid.
+func split(counts []nft.Count) (apart uint64, of map[uint32]uint64) {
+	of = map[uint32]uint64{}
+	for _, c := range counts {
+		if c.Destination.IsValid() {
+			apart += c.Packets
+		} else {
+			of[c.UID] += c.Packets
+		}
+	}
+	return apart, of
+}
+
+// knockAs sends opening packets to a destination of its own.
+func knockAs(t *testing.T, host *lab.Namespace, uid uint32, packets int) {
+	t.Helper()
+	if err := host.DoAs(uid, uid, func() error {
+		for range packets {
+			if err := knock(netip.MustParseAddrPort("198.18.0.1:25")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGuardCountersOfAFullSetOfForwarded(t *testing.T) {
+	f := newFirewall(t, nft.Options{})
+	f.apply(fwOptions())
+	counters := openCounters(t, f.Host)
+	knockEach(t, f.Container, 0, 5)
+	got := readCounts(t, counters)
+	for _, c := range got.Counts {
+		if !c.Forwarded || c.InInterface != "br0" || c.Source != f.Container.Addr(false) || c.Packets != 1 {
+			t.Errorf("got %+v", c)
+		}
+	}
+	const beyond = 1000
+	knockEach(t, f.Container, 5, rules.RecordSize+beyond)
+	var apart, in uint64
+	for range 2 {
+		got = readCounts(t, counters)
+		for _, c := range got.Counts {
+			if c.Destination.IsValid() {
+				apart += c.Packets
+			} else if c.Forwarded && c.InInterface == "br0" && !c.Source.IsValid() {
+				in += c.Packets
+			}
+		}
+		apart += got.OtherForward
+	}
+	if apart+in != rules.RecordSize+beyond-5 || in < beyond {
+		t.Errorf("counted %d apart and %d by interface, want %d", apart, in, rules.RecordSize+beyond-5)
 	}
 }
 
