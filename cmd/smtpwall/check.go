@@ -31,6 +31,7 @@ func checkCommand(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.warnSaved(savedRulesets())
 	if err := app.Check(cfg); err != nil {
 		return &userError{status: exitUsage, message: err.Error()}
 	}

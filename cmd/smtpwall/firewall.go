@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/smtpwall/smtpwall/internal/app"
@@ -66,8 +67,13 @@ func (c *console) firewall(path string, uid uint32, missingOK bool) (*app.Firewa
 }
 
 func needsRoot(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, nft.ErrLocked):
+		// systemd keeps the descriptor of a guard that was stopped.
+		return failed(err, "a running guard applies its file by `systemctl reload smtpwall-guard.service`; "+
+			"after `systemctl stop`, `systemctl clean --what=fdstore smtpwall-guard.service` lets go of the lock")
 	}
 	return failed(err, "rules need root, or CAP_NET_ADMIN in this network namespace")
 }
