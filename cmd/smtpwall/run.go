@@ -51,6 +51,7 @@ func (c *console) run(ctx context.Context, cfg *config.Config, load app.LoadFunc
 	}
 	err = app.Run(ctx, app.RunOptions{
 		Config: cfg, Load: load, Owner: owner, Command: []string{self, "serve", "--config", path},
+		Check: []string{self, "check", "--offline", "--config", path}, Path: path,
 		Ready: func() { c.explainRun(cfg, path) },
 	})
 	if err != nil {

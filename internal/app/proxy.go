@@ -213,7 +213,7 @@ func (p *Proxy) Config() *config.Config { return p.config }
 // Reload puts a new configuration in force for the sessions to come. On an
 // error nothing has changed.
 func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
-	if err := p.unchangeable(cfg); err != nil {
+	if err := unchangeable(p.config, cfg); err != nil {
 		return err
 	}
 	options, err := certificateOptions(cfg, hostName(cfg, p.machine))
@@ -239,13 +239,13 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 }
 
 // unchangeable names what only a restart can change.
-func (p *Proxy) unchangeable(cfg *config.Config) error {
+func unchangeable(from, to *config.Config) error {
 	switch {
-	case !equalListen(cfg.Listen, p.config.Listen):
+	case !equalListen(to.Listen, from.Listen):
 		return errors.New("[listen] changed: restart to change what is listened on")
-	case cfg.Delivery.Spool != p.config.Delivery.Spool:
+	case to.Delivery.Spool != from.Delivery.Spool:
 		return errors.New("delivery.spool changed: restart to change where messages are kept")
-	case cfg.Audit.Directory != p.config.Audit.Directory:
+	case to.Audit.Directory != from.Audit.Directory:
 		return errors.New("audit.directory changed: restart to change where events are kept")
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -24,6 +25,8 @@ type RunOptions struct {
 	Load    LoadFunc
 	Owner   Owner
 	Command []string // the proxy's, "smtpwall serve …"
+	Check   []string // "smtpwall check …", which the proxy's user is asked before a reload
+	Path    string   // the configuration's; it may not exist
 	Ready   func()   // rules are up and the proxy was started
 }
 
@@ -140,13 +143,49 @@ func configurationRefused(err error) bool {
 }
 
 // reloadBoth reloads the guard first: a relay must be reachable before the
-// proxy tries it.
+// proxy tries it. What the proxy would refuse must not reach the guard either, or
+// the two would go by different files.
 func (c *child) reloadBoth(ctx context.Context, running *os.Process) {
-	if err := c.reload(ctx); err != nil {
+	err := c.acceptable(ctx)
+	if err == nil {
+		err = c.reload(ctx)
+	}
+	if err != nil {
 		c.log.Error("reload refused, nothing has changed", zap.Error(err))
 		return
 	}
 	_ = running.Signal(syscall.SIGHUP)
+}
+
+// checkTime bounds what the check of a configuration may take.
+const checkTime = 30 * time.Second
+
+// acceptable says whether the proxy would take the configuration as it is now,
+// with the eyes of its user: secrets are that user's to read.
+func (c *child) acceptable(ctx context.Context) error {
+	cfg, err := c.options.Load()
+	if err != nil {
+		return err
+	}
+	if err := unchangeable(c.options.Config, cfg); err != nil {
+		return err
+	}
+	if _, err := os.Stat(c.options.Path); errors.Is(err, fs.ErrNotExist) {
+		return nil // the defaults
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.options.Check[0], c.options.Check[1:]...)
+	cmd.Stderr = os.Stderr // it names every problem
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.credential()}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("checking the configuration as the proxy's user: %w", err)
+	}
+	return nil
+}
+
+func (c *child) credential() *syscall.Credential {
+	return &syscall.Credential{Uid: c.options.Owner.UID, Gid: c.options.Owner.GID}
 }
 
 // start starts the proxy under its own user, without any privilege of ours. The
@@ -167,7 +206,7 @@ func (c *child) start() (*os.Process, <-chan error, error) {
 	// A process group of its own: Ctrl-C is for us, who end it in order.
 	cmd.SysProcAttr.Setpgid = true
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.options.Owner.UID, Gid: c.options.Owner.GID}
+	cmd.SysProcAttr.Credential = c.credential()
 	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() { // ends with the child; its thread must live as long, for Pdeathsig
 		runtime.LockOSThread()
