@@ -202,9 +202,14 @@ func (b *bed) path(parts ...string) string {
 // write puts a file into the bed's directory.
 func (b *bed) write(name, text string, mode os.FileMode, uid int) string {
 	b.t.Helper()
+	return b.writeFor(name, text, mode, uid, uid)
+}
+
+func (b *bed) writeFor(name, text string, mode os.FileMode, uid, gid int) string {
+	b.t.Helper()
 	path := b.path(name)
 	err := os.WriteFile(path, []byte(text), mode)
-	if err = errors.Join(err, os.Chmod(path, mode), os.Chown(path, uid, uid)); err != nil {
+	if err = errors.Join(err, os.Chmod(path, mode), os.Chown(path, uid, gid)); err != nil {
 		b.t.Fatal(err)
 	}
 	return path

@@ -44,7 +44,7 @@ ca = "$DIR/relay-ca.pem"
 // configure writes the files that smtpwall starts from.
 func (b *bed) configure(s setup) {
 	b.t.Helper()
-	b.write("relay-password", b.relayPassword+"\n", 0o600, proxyUID)
+	b.writeFor("relay-password", b.relayPassword+"\n", 0o640, 0, proxyUID)
 	b.write("relay-ca.pem", string(b.authority.pem), 0o644, 0)
 	b.rewrite(s)
 }

@@ -8,14 +8,14 @@ import (
 	"github.com/smtpwall/smtpwall/internal/lab"
 )
 
-// program prepares a client on the host, as an ordinary user.
+// program prepares a client on the host, as a web site.
 func (b *bed) program(name string, args ...string) *exec.Cmd {
-	return asSite(b.Host.Command(b.t.Context(), name, args...))
+	return b.programAs(siteUID, name, args...)
 }
 
-// asSite gives a command the user and the environment of a web site.
-func asSite(cmd *exec.Cmd) *exec.Cmd {
-	lab.AsUser(cmd, siteUID, siteUID)
+// programAs prepares a client of any user, with nothing of root's environment.
+func (b *bed) programAs(uid uint32, name string, args ...string) *exec.Cmd {
+	cmd := lab.AsUser(b.Host.Command(b.t.Context(), name, args...), uid, uid)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/nonexistent", "LANG=C.UTF-8"}
 	return cmd
 }

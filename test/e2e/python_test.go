@@ -50,6 +50,11 @@ func (r *reply) UnmarshalJSON(data []byte) error {
 
 func (b *bed) smtplib(t testing.TB, o order) *exec.Cmd {
 	t.Helper()
+	return b.smtplibAs(t, siteUID, o)
+}
+
+func (b *bed) smtplibAs(t testing.TB, uid uint32, o order) *exec.Cmd {
+	t.Helper()
 	if o.From == "" {
 		o.From = sender
 	}
@@ -60,7 +65,7 @@ func (b *bed) smtplib(t testing.TB, o order) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := b.program(python, b.script(t, "send.py"))
+	cmd := b.programAs(uid, python, b.script(t, "send.py"))
 	cmd.Stdin = bytes.NewReader(text)
 	return cmd
 }

@@ -1,6 +1,10 @@
 # Sends one message with smtplib, as told by a JSON object on standard input,
 # and prints what came of it as another. smtplib leaves Nagle's algorithm on.
+import base64
+import hashlib
+import hmac
 import json
+import os
 import smtplib
 import socket
 import ssl
@@ -26,6 +30,32 @@ class Client(Named, smtplib.SMTP):
     pass
 
 
+def scram(challenges, user, password):
+    """SCRAM-SHA-256 (RFC 5802, RFC 7677) as smtplib wants it: challenge in, response out."""
+    nonce = base64.b64encode(os.urandom(18)).decode()
+    bare = f"n={user},r={nonce}"
+    yield "n,," + bare
+    first = (challenges[-1]).decode()
+    fields = dict(part.split("=", 1) for part in first.split(","))
+    if not fields["r"].startswith(nonce):
+        raise ValueError("not our nonce")
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
+
+    def mac(key, text):
+        return hmac.new(key, text, "sha256").digest()
+
+    client_key = mac(salted, b"Client Key")
+    without_proof = "c=biws,r=" + fields["r"]
+    signed = ",".join((bare, first, without_proof)).encode()
+    signature = mac(hashlib.sha256(client_key).digest(), signed)
+    proof = bytes(a ^ b for a, b in zip(client_key, signature))
+    yield without_proof + ",p=" + base64.b64encode(proof).decode()
+    expected = mac(mac(salted, b"Server Key"), signed)
+    if challenges[-1] != b"v=" + base64.b64encode(expected):
+        raise ValueError("the server does not know the password")
+    yield ""
+
+
 outcome = {}
 client = Client(name, order["port"], local_hostname="client.example", timeout=20)
 if order["tls"] == "starttls":
@@ -34,15 +64,25 @@ if order["tls"] == "starttls":
 began = time.perf_counter()
 client.ehlo()
 outcome["ehlo_ms"] = (time.perf_counter() - began) * 1000
-outcome["extensions"] = client.esmtp_features
+outcome["extensions"] = dict(client.esmtp_features)
 outcome["certificate"] = None
 if order["tls"] != "none":
     names = client.sock.getpeercert().get("subjectAltName", ())
     outcome["certificate"] = [value for _, value in names]
 if order.get("user"):
-    if order.get("mechanism"):
-        client.esmtp_features["auth"] = order["mechanism"]
-    outcome["login"] = client.login(order["user"], order["password"])[0]
+    if order.get("mechanism") == "SCRAM-SHA-256":
+        challenges = []
+        dialogue = scram(challenges, order["user"], order["password"])
+
+        def respond(challenge=None):
+            challenges.append(challenge)
+            return next(dialogue)
+
+        outcome["login"] = client.auth("SCRAM-SHA-256", respond)[0]
+    else:
+        if order.get("mechanism"):
+            client.esmtp_features["auth"] = order["mechanism"]
+        outcome["login"] = client.login(order["user"], order["password"])[0]
 if order.get("file"):
     message = open(order["file"], "rb").read()
     outcome["refused"] = {}
