@@ -112,21 +112,34 @@ func (s *session) offer(rcpts []smtp.Recipient) []smtp.Reply {
 	if len(rcpts) == 0 {
 		return nil
 	}
-	if t.delivery == nil && t.failed == nil {
-		delivery, refusal := s.deliveryFor(t)
-		if delivery == nil {
-			return slices.Repeat([]smtp.Reply{refusal}, len(rcpts))
-		}
-		t.delivery = delivery
-	}
 	if t.failed != nil {
 		return slices.Repeat([]smtp.Reply{*t.failed}, len(rcpts))
 	}
-	replies, err := t.delivery.recipients(s.ctx, rcpts)
-	if err != nil {
-		t.lose(s.mark(relayFailure(err)), err)
-		return slices.Repeat([]smtp.Reply{*t.failed}, len(rcpts))
+	if t.delivery == nil {
+		t.untried = s.settings.Relays.route(t.decision.Relay)
 	}
+	for {
+		if t.delivery == nil {
+			refusal := s.openDelivery()
+			if t.delivery == nil {
+				return slices.Repeat([]smtp.Reply{refusal}, len(rcpts))
+			}
+		}
+		replies, err := t.delivery.recipients(s.ctx, rcpts)
+		if err == nil {
+			t.outcome.err = nil // of a relay that was tried before
+			return s.fromRelay(replies)
+		}
+		t.lose(s.mark(relayFailure(err)), err)
+		if len(t.envelope.Recipients) > 0 || len(t.untried) == 0 {
+			return slices.Repeat([]smtp.Reply{*t.failed}, len(rcpts))
+		}
+		t.failed = nil // nothing was promised yet, the next relay may take it
+	}
+}
+
+// fromRelay makes the relay's replies ours.
+func (s *session) fromRelay(replies []smtp.Reply) []smtp.Reply {
 	for i, reply := range replies {
 		if replies[i] = relay.ForClient(reply); !reply.Positive() {
 			replies[i] = s.mark(replies[i])

@@ -11,13 +11,17 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
-// deliveryFor opens the way that the message takes, or says why there is none.
-func (s *session) deliveryFor(t *transaction) (delivery, smtp.Reply) {
+// openDelivery opens the way that the message takes, or says why there is none.
+func (s *session) openDelivery() (refusal smtp.Reply) {
+	t := s.transaction
 	if s.settings.Relays.empty() {
-		return newHoldDelivery(s), smtp.Reply{}
+		t.delivery = newHoldDelivery(s)
+		return smtp.Reply{}
 	}
-	var failure error
-	for _, pool := range s.settings.Relays.route(t.decision.Relay) {
+	failure := t.outcome.err
+	for len(t.untried) > 0 {
+		pool := t.untried[0]
+		t.untried = t.untried[1:]
 		begun, err := pool.Begin(s.ctx, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
 		if err != nil {
 			failure = err
@@ -25,13 +29,13 @@ func (s *session) deliveryFor(t *transaction) (delivery, smtp.Reply) {
 		}
 		if reply, bad := unfit(t.envelope.Params, begun.Capabilities()); bad {
 			begun.Abort()
-			return nil, s.mark(reply)
+			return s.mark(reply)
 		}
-		t.relay = pool.Name()
-		return relayDelivery{begun}, smtp.Reply{}
+		t.relay, t.delivery = pool.Name(), relayDelivery{begun}
+		return smtp.Reply{}
 	}
 	t.outcome.err = failure
-	return nil, s.mark(relayFailure(failure))
+	return s.mark(relayFailure(failure))
 }
 
 // unfit says what the relay cannot carry. It was not announced before, but a

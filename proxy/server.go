@@ -104,6 +104,7 @@ func (s *Server) Serve(listener net.Listener, role Role) error {
 	if !s.own(listener) {
 		return ErrStopped
 	}
+	defer s.disown(listener)
 	pause := time.Duration(0)
 	for {
 		conn, err := listener.Accept()
@@ -128,6 +129,12 @@ func (s *Server) own(listener net.Listener) bool {
 		s.listeners[listener] = struct{}{}
 	}
 	return !s.stopping
+}
+
+func (s *Server) disown(listener net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, listener)
 }
 
 func (s *Server) isStopping() bool {

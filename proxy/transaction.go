@@ -7,6 +7,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
@@ -18,6 +19,7 @@ type transaction struct {
 	envelope smtp.Envelope // the recipients are the accepted ones
 	decision policy.Decision
 	denied   *policy.Decision  // a recipient that policy refused
+	untried  []*relay.Pool     // relays that may still be asked
 	relay    string            // the name of the one that has the transaction
 	offered  []audit.Recipient // all that the client named, with their replies
 	count    int               // of them, where offered is cut

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/relay"
 )
 
 // Recipients that a client pipelines are one flight to the relay with MAIL, and
@@ -178,4 +179,30 @@ func TestClearTextDoesNotSurviveTLS(t *testing.T) {
 		t.Fatal("a handshake came about behind words in clear")
 	}
 	checkEvents(t, b.finish(t), audit.KindSession, "", "TLS handshake failed")
+}
+
+// A relay that went away, with connections kept to it, costs no message while
+// the next one is there.
+func TestNextRelay(t *testing.T) {
+	b := newStand(t, nil)
+	first, gone := b.settings.Relays.Order[0], b.relay
+	second := b.newSettings(t, nil).Relays.Order[0]
+	next := *b.settings
+	next.Relays.Order = []*relay.Pool{first, second}
+	b.server.Apply(&next)
+	_ = gone.Close()
+	p := b.begin(t)
+	for range 3 {
+		if reply := p.deliver("From: a@example.com\r\n\r\n"); reply[:3] != "250" {
+			t.Fatal(reply)
+		}
+	}
+	if n := len(b.relay.Messages()); n != 3 {
+		t.Fatalf("the second relay has %d messages", n)
+	}
+	for _, event := range b.finish(t) {
+		if event.Error != "" || event.Custody != audit.CustodyRelay {
+			t.Errorf("%+v", event)
+		}
+	}
 }

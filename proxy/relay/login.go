@@ -21,8 +21,26 @@ import (
 // it needs for it, so it comes last.
 var preference = []string{"SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5"}
 
-// login proves us to the relay (RFC 4954 section 4).
+// login proves us to the relay. What the relay repeats of it stays out of errors.
 func (p *Pool) login(c *conn) error {
+	said := []string{string(p.options.Password())}
+	err := p.authenticate(c, func(response string) { said = append(said, response) })
+	var r *refusal
+	switch {
+	case errors.Is(err, smtp.ErrBadReply): // which quotes the line
+		return smtp.ErrBadReply
+	case errors.As(err, &r) && repeats(r.reply.Text(), said):
+		return &refusal{smtp.NewReply(r.reply.Code, r.reply.Enhanced, "(the relay repeats our login)")}
+	}
+	return err
+}
+
+func repeats(text string, said []string) bool {
+	return slices.ContainsFunc(said, func(s string) bool { return s != "" && strings.Contains(text, s) })
+}
+
+// authenticate is the exchange of RFC 4954 section 4. saying hears what we say.
+func (p *Pool) authenticate(c *conn, saying func(string)) error {
 	client, err := p.saslClient(c.capabilities.mechanisms)
 	if err != nil {
 		return err
@@ -33,7 +51,9 @@ func (p *Pool) login(c *conn) error {
 	}
 	line := "AUTH " + mechanism
 	if initial != nil {
-		line += " " + encodeInitial(initial)
+		response := encodeInitial(initial)
+		saying(response)
+		line += " " + response
 	}
 	for {
 		reply, err := c.exchange(line)
@@ -56,6 +76,7 @@ func (p *Pool) login(c *conn) error {
 			return hideSecret(err)
 		}
 		line = base64.StdEncoding.EncodeToString(response)
+		saying(line)
 	}
 }
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -114,6 +115,9 @@ func TestNothingIsSentTwice(t *testing.T) {
 			}
 			r.On(step, testkit.Fault{Act: act, Times: 1, Bytes: 10})
 			reply, _, err := send(t.Context(), pool, strings.Repeat("x: y\r\n", 10000), "a@x.test")
+			if pool.slots.free != pool.options.Connections {
+				t.Errorf("%s, act %d: %d of %d slots are free", step, act, pool.slots.free, pool.options.Connections)
+			}
 			sent := len(r.Messages())
 			envelope := step == testkit.StepMail || step == testkit.StepRcpt
 			if envelope && (err != nil || sent != 1 || reply.Code != 250) {
@@ -159,6 +163,21 @@ func TestRepliesOutOfStep(t *testing.T) {
 			if reply.Positive() || err == nil && reply.Code != 554 {
 				t.Fatalf("without %v: %v, %v", without, reply, err)
 			}
+		}
+	}
+}
+
+// A relay that repeats our login in its refusal does not get it into our log.
+func TestLoginThatIsRepeated(t *testing.T) {
+	plain := base64.StdEncoding.EncodeToString([]byte("\x00relay-user\x00" + secret))
+	for _, reply := range []string{
+		"535 5.7.8 wrong: " + secret, "535 5.7.8 " + strings.Repeat("x", 190) + plain, plain, "535-5.7.8 a\n535 5.7.8 " + plain,
+	} {
+		r := startRelay(t, testkit.RelayOptions{Mechanisms: []string{"PLAIN"}})
+		r.On(testkit.StepAuth, testkit.Fault{Text: reply})
+		err := newPool(t, r, nil).Probe(t.Context())
+		if err == nil || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), plain[:10]) {
+			t.Errorf("%v", err)
 		}
 	}
 }
