@@ -63,9 +63,7 @@ type setup struct {
 // newBed builds the network, the relay and smtpwall, and waits until it serves.
 func newBed(t testing.TB, s setup) *bed {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("this test makes network namespaces and needs root")
-	}
+	needRoot(t)
 	b := &bed{t: t, authority: newAuthority(t), relayPassword: "relay's own " + randomWord()}
 	b.makeDirectory()
 	b.makeLab(s)

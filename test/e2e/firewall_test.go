@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/smtpwall/smtpwall/proxy/audit"
 )
 
@@ -142,11 +144,11 @@ func TestKilled(t *testing.T) {
 	b := newBed(t, setup{idle: true, errors: []string{proxyEnded}})
 	before := b.ruleset()
 	b.start(setup{errors: []string{proxyEnded}})
-	proxy := b.proxy(t)
+	awaitProxyEnd := awaiter(t, b.proxy(t))
 	if err := b.run.end(syscall.SIGKILL); errors.Is(err, errStays) {
 		t.Fatal(err)
 	}
-	b.awaitGone(t, proxy)
+	awaitProxyEnd()
 	for _, v6 := range []bool{false, true} {
 		if !b.refused(t, v6) {
 			t.Errorf("port 25 is open, IPv6 %v", v6)
@@ -175,15 +177,19 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// awaitGone waits until a process that is nobody's child of ours has ended.
-func (b *bed) awaitGone(t testing.TB, pid int) {
+// awaiter waits for the end of a process that is nobody's child of ours.
+func awaiter(t testing.TB, pid int) (await func()) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d stays", pid)
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		defer func() { _ = unix.Close(fd) }()
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+		if err != nil || n != 1 {
+			t.Fatalf("process %d stays: %v", pid, err)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func build(directory string) (string, error) {
 }
 
 // needRoot fails a test that somebody runs without the rights that it needs.
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test makes network namespaces and needs root")

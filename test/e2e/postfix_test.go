@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/smtpwall/smtpwall/internal/lab"
 )
 
 // postfixMain makes a relay of Postfix: it wants TLS and a login, takes mail for
@@ -72,51 +75,59 @@ mech_list: $MECHANISMS
 
 // postfix is a running one.
 type postfix struct {
+	where  *lab.Namespace
 	dir    string
 	master *process
 }
 
-// startPostfix takes the place of the bed's stand-in relay. Its master ends with
-// the test, and all that it started with it.
+// startPostfix takes the place of the bed's stand-in relay.
 func (b *bed) startPostfix(mechanisms string) *postfix {
 	b.t.Helper()
 	if err := b.relay.Close(); err != nil {
 		b.t.Fatal(err)
 	}
-	p := &postfix{dir: b.path("postfix")}
-	b.configurePostfix(p, mechanisms)
-	cmd := b.Remote.Command(b.t.Context(), "/usr/lib/postfix/sbin/master", "-c", p.dir, "-d")
+	p := &postfix{where: b.Remote, dir: b.path("postfix")}
+	chain, key := b.authority.issue(b.t, relayAddr)
+	b.configurePostfix(p, map[string]string{
+		"main.cf": postfixMain, "master.cf": postfixMaster, "chain.pem": string(chain), "key.pem": string(key),
+		"sasl/smtpd.conf": strings.Replace(postfixSASL, "$MECHANISMS", mechanisms, 1),
+	})
+	b.shell(b.relayPassword, "saslpasswd2 -p -c -f "+p.dir+"/sasl/sasldb2 -u mail.provider.example "+relayUser)
+	b.shell("", "chown postfix "+p.dir+"/sasl/sasldb2 && chown "+fmt.Sprint(siteUID)+" "+p.dir+"/mail")
+	b.runPostfix(p, netip.AddrPortFrom(relayAddr, 587))
+	return p
+}
+
+// runPostfix starts the master, which ends with the test, and all that it
+// started with it.
+func (b *bed) runPostfix(p *postfix, answers netip.AddrPort) {
+	b.t.Helper()
+	// It makes the queue directories, and warns of owners, which matter to a set-gid postdrop alone.
+	b.shell("", "chown postfix "+p.dir+"/data && postfix -c "+p.dir+" check")
+	cmd := p.where.Command(context.WithoutCancel(b.t.Context()), "/usr/lib/postfix/sbin/master", "-c", p.dir, "-d")
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "MAIL_CONFIG=" + p.dir}
 	p.master = launch(b.t, cmd)
 	b.t.Cleanup(func() {
-		_ = p.master.end(syscall.SIGTERM) // by the signal, as its master always does
+		_ = p.master.end(syscall.SIGTERM) // by the signal, as a master always does
 		if b.t.Failed() {
 			b.t.Logf("Postfix says:\n%s%s", readFile(b.t, filepath.Join(p.dir, "maillog")), p.master.said)
 		}
 	})
-	b.awaitAnswer(b.Remote, netip.AddrPortFrom(relayAddr, 587))
-	return p
+	b.awaitAnswer(p.where, answers)
 }
 
-func (b *bed) configurePostfix(p *postfix, mechanisms string) {
+func (b *bed) configurePostfix(p *postfix, files map[string]string) {
 	b.t.Helper()
 	for _, directory := range []string{"queue", "data", "mail", "sasl"} {
 		if err := os.MkdirAll(filepath.Join(p.dir, directory), 0o755); err != nil {
 			b.t.Fatal(err)
 		}
 	}
-	chain, key := b.authority.issue(b.t, relayAddr)
-	expand := strings.NewReplacer("$DIR", p.dir, "$UID", fmt.Sprint(siteUID), "$MECHANISMS", mechanisms)
-	for name, text := range map[string]string{
-		"main.cf": postfixMain, "master.cf": postfixMaster, "sasl/smtpd.conf": postfixSASL,
-		"chain.pem": string(chain), "key.pem": string(key), "maillog": "",
-	} {
-		b.write(filepath.Join("postfix", name), expand.Replace(text), 0o644, 0)
+	files["maillog"] = ""
+	expand := strings.NewReplacer("$DIR", p.dir, "$UID", fmt.Sprint(siteUID), "$CA", b.localCA())
+	for name, text := range files {
+		b.write(filepath.Join(filepath.Base(p.dir), name), expand.Replace(text), 0o644, 0)
 	}
-	b.shell(b.relayPassword, "saslpasswd2 -p -c -f "+p.dir+"/sasl/sasldb2 -u mail.provider.example "+relayUser)
-	b.shell("", "chown postfix "+p.dir+"/data "+p.dir+"/sasl/sasldb2 && chown "+fmt.Sprint(siteUID)+" "+p.dir+"/mail")
-	// It makes the queue directories, and warns of owners, which matter to a set-gid postdrop alone.
-	b.shell("", "postfix -c "+p.dir+" check")
 }
 
 // shell runs a line of preparations, in the remote.
