@@ -100,3 +100,23 @@ func sendChunks(p *player, message string) string {
 	}
 	return p.command("BDAT 6 LAST\r\nlast")
 }
+
+// A relay that goes away between two recipients: the first one's 250 binds
+// nobody, and the transaction can only be begun anew.
+func TestRelayLostBetweenRecipients(t *testing.T) {
+	b := newStand(t, nil)
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Act: testkit.Hangup, Skip: 1, Times: 1})
+	p := b.begin(t)
+	p.envelope()
+	for _, line := range []string{"RCPT TO:<c@example.net>", "RCPT TO:<d@example.net>", "BDAT 8 LAST\r\na: b\r\n", "BDAT 2\r\n", "DATA"} {
+		if reply := p.command(line); !strings.HasPrefix(reply, "451 4.4.2 the connection to the relay was lost") {
+			t.Fatalf("%q: %s", line, reply)
+		}
+	}
+	if reply := p.deliver("From: a@example.com\r\n\r\n"); reply[:3] != "250" {
+		t.Fatal(reply)
+	}
+	if n := len(b.relay.Messages()); n != 1 {
+		t.Fatalf("the relay has %d messages", n)
+	}
+}

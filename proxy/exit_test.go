@@ -128,6 +128,23 @@ func checkEvents(t *testing.T, events []audit.Event, kind audit.Kind, custody, t
 	}
 }
 
+// Who guesses at a password is told of, whatever he does besides.
+func TestGuessingIsNotHidden(t *testing.T) {
+	b := newStand(t, map[string]string{"peer": "unknown", "accounts": "yes", "auth": "clear"})
+	p := b.begin(t)
+	if reply := p.command("AUTH PLAIN AHdlYnNob3AAd3Jvbmc="); reply[:3] != "535" {
+		t.Fatal(reply)
+	}
+	if reply := p.command("MAIL FROM:<a@example.com>"); reply[:3] != "530" {
+		t.Fatal(reply)
+	}
+	p.command("QUIT")
+	events := b.finish(t)
+	if len(events) != 2 || events[0].Kind != audit.KindTransaction || events[1].Kind != audit.KindSession || events[1].Error != "authentication failed" {
+		t.Fatalf("%+v", events)
+	}
+}
+
 // panicking is an identifier that has a bug.
 type panicking struct{ somebody }
 

@@ -32,7 +32,7 @@ type Limits struct {
 	MaxSessionsPerPeer int
 	MaxErrors          int           // refused commands before a session is closed
 	IdleTimeout        time.Duration // for one command, from the reply before it
-	DataTimeout        time.Duration // for the whole of one message
+	DataTimeout        time.Duration // for the whole of one message; and before it, from the first accepted recipient
 	HandshakeTimeout   time.Duration
 }
 

@@ -119,7 +119,7 @@ func TestReload(t *testing.T) {
 
 // One identity that opens transactions and stalls does not keep others out.
 func TestStallingIdentity(t *testing.T) {
-	b := newStand(t, map[string]string{"connections": "3", "relay_ms": "200"})
+	b := newStand(t, map[string]string{"connections": "3", "relay_ms": "1000"})
 	for range 2 {
 		b.begin(t).envelope()
 	}

@@ -25,7 +25,7 @@ type conn struct {
 	raw          net.Conn // below TLS
 	reader       *smtp.Reader
 	capabilities Capabilities
-	uses         int    // transactions begun
+	uses         int    // times it was lent
 	holder       string // to whom it is lent
 	stopCut      func() bool
 	kept         bool      // it was idle before it was lent
