@@ -58,6 +58,14 @@ func blockChains(o Options, nat, filter int) []Chain {
 	return chains
 }
 
+func blockCounters(o Options) []string {
+	counters := []string{CounterOut, CounterForward}
+	if o.redirects() {
+		counters = append(counters, CounterClash)
+	}
+	return counters
+}
+
 // entry is a base chain: a look-up of the port, and a jump.
 func entry(name string, base Base, ports, target string) Chain {
 	base.Policy = "accept"
@@ -192,7 +200,11 @@ func toListener(o Options) Chain {
 		{Within{IP6Dst, netip.MustParsePrefix("fe80::/10")}, Verdict{Action: Return}},
 	}
 	for _, port := range slices.Sorted(maps.Keys(o.Redirect)) {
-		rules = append(rules, Rule{Is{Field: TCPDPort, Value: uint32(port)}, Redirect{o.Redirect[port]}})
+		rule := Rule{Is{Field: TCPDPort, Value: uint32(port)}}
+		if o.setsTimeout() {
+			rule = append(rule, SetTimeout{})
+		}
+		rules = append(rules, append(rule, Redirect{o.Redirect[port]}))
 	}
 	return Chain{Name: chainListener, Rules: rules}
 }
@@ -210,6 +222,7 @@ func sourceKept(filter int) Chain {
 			Is{Field: IIF, Value: loopbackIndex},
 			In{[]Field{TCPDPort}, SetListeners},
 			Renumbered{},
+			Count{CounterClash},
 			Reset{},
 		}},
 	}

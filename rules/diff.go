@@ -51,6 +51,7 @@ func Diff(have, want Ruleset) []Drift {
 		d.add(o, Added, "")
 	}
 	d.counters(have.Counters, want.Counters)
+	d.closing(have.Closing, want.Closing)
 	d.sets(have, want)
 	d.chains(have, want)
 	return d.drifts
@@ -75,6 +76,15 @@ func (d *differ) counters(have, want []string) {
 		if !slices.Contains(want, c) {
 			d.add("counter "+c, Added, "")
 		}
+	}
+}
+
+func (d *differ) closing(have, want bool) {
+	switch {
+	case want && !have:
+		d.add("ct timeout "+Closing, Missing, "")
+	case have && !want:
+		d.add("ct timeout "+Closing, Added, "")
 	}
 }
 

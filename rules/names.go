@@ -31,6 +31,9 @@ const (
 const (
 	CounterOut     = "attempts_out"
 	CounterForward = "attempts_fwd"
+	// CounterClash counts packets of redirected connections that were refused
+	// because another had the source port; only where something is redirected.
+	CounterClash = "source_clash"
 )
 
 // Sets of Table that attempts are recorded in, one element with a counter for

@@ -46,6 +46,9 @@ type Options struct {
 	// Redirect maps the original port (465, 587, 2525) to the port of our
 	// listener on 127.0.0.1 and ::1.
 	Redirect map[uint16]uint16
+	// NoTimeouts is for kernels that cannot set the times of connection
+	// tracking for some connections only: redirected ones are remembered longer.
+	NoTimeouts bool
 	// Relays are the approved relays. Any port will do; on a port that is no
 	// mail port, everybody but the proxy is refused at these addresses only.
 	Relays []netip.AddrPort
@@ -90,3 +93,5 @@ func (o Options) validate() error {
 func (o Options) redirects() bool {
 	return o.Mode == Enforce && o.SubmissionPorts == RedirectSubmission && len(o.Redirect) > 0
 }
+
+func (o Options) setsTimeout() bool { return o.redirects() && !o.NoTimeouts }

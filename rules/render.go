@@ -10,6 +10,9 @@ import (
 // Counters are shown as zero and dynamic sets as empty.
 func (r Ruleset) Render() string {
 	var blocks []string
+	if r.Closing {
+		blocks = append(blocks, renderClosing())
+	}
 	for _, c := range r.Counters {
 		blocks = append(blocks, fmt.Sprintf("\tcounter %s {\n\t\tpackets 0 bytes 0\n\t}\n", c))
 	}

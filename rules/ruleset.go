@@ -14,6 +14,7 @@ type Ruleset struct {
 	Table    string // family inet
 	Owned    bool   // flags owner: only the socket that made it may change it
 	Counters []string
+	Closing  bool // there is the object of that name
 	Sets     []Set
 	Chains   []Chain
 	// Others names what is in the kernel's table and is never wanted: objects

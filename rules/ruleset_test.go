@@ -123,8 +123,9 @@ func TestDiff(t *testing.T) {
 			[]string{"table inet smtpwall chain x: foreign"}},
 		{"put to sleep", func(r *Ruleset) { r.Others = []string{"flag dormant"} },
 			[]string{"table inet smtpwall flag dormant: foreign"}},
-		{"counter gone", func(r *Ruleset) { r.Counters = r.Counters[:1] },
-			[]string{"table inet smtpwall counter attempts_fwd: missing"}},
+		{"counter gone", func(r *Ruleset) { r.Counters = r.Counters[:2] },
+			[]string{"table inet smtpwall counter source_clash: missing"}},
+		{"times gone", func(r *Ruleset) { r.Closing = false }, []string{"table inet smtpwall ct timeout closing: missing"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			have := goldens(t)["enforce-redirect"]

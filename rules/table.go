@@ -12,7 +12,8 @@ func New(o Options) (Ruleset, error) {
 	}
 	r := Ruleset{
 		Table:    Table,
-		Counters: []string{CounterOut, CounterForward},
+		Counters: blockCounters(o),
+		Closing:  o.setsTimeout(),
 		Sets:     append(decidingSets(o), recordSets()...),
 		Chains:   blockChains(o, priorityNAT, priorityFilter),
 	}
@@ -34,7 +35,8 @@ func NewLock(o Options) (Ruleset, error) {
 	return Ruleset{
 		Table:    LockTable,
 		Owned:    true,
-		Counters: []string{CounterOut, CounterForward},
+		Counters: blockCounters(o),
+		Closing:  o.setsTimeout(),
 		Sets:     decidingSets(o),
 		Chains:   blockChains(o, priorityNATLock, priorityFilterLock),
 	}, nil

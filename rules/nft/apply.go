@@ -42,6 +42,7 @@ func (c *Conn) Apply(ctx context.Context, o rules.Options) error {
 const applyTries = 3
 
 func (c *Conn) rulesets(o rules.Options) ([]rules.Ruleset, error) {
+	o.NoTimeouts = o.NoTimeouts || c.noTimeouts
 	plain, err := rules.New(o)
 	if err != nil {
 		return nil, err

@@ -55,6 +55,9 @@ func (b *batch) replace(have found, want rules.Ruleset) error {
 		have = found{}
 	}
 	b.addTable(want)
+	if want.Closing && !have.Closing {
+		b.addClosing(want.Table)
+	}
 	if have.Table != "" {
 		b.lib.FlushTable(libTable(want))
 		b.deleteOthers(have.Ruleset, want)
@@ -124,6 +127,9 @@ func (b *batch) deleteOthers(have, want rules.Ruleset) {
 		if w, ok := want.Set(h.Name); !ok || !w.SameShape(h) {
 			b.lib.DelSet(&nftables.Set{Table: table, Name: h.Name})
 		}
+	}
+	if have.Closing && !want.Closing {
+		b.lib.DeleteObject(libClosing(want))
 	}
 	for _, h := range have.Counters {
 		if !slices.Contains(want.Counters, h) {

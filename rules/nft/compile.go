@@ -38,6 +38,8 @@ func (c *compiler) term(t rules.Term) {
 		c.handshake(t)
 	case rules.Renumbered:
 		c.renumbered()
+	case rules.SetTimeout:
+		c.add(&expr.Objref{Type: int(nftables.ObjTypeCtTimeout), Name: rules.Closing})
 	case rules.FirstFragment:
 		c.firstFragment()
 	case rules.In:

@@ -29,9 +29,10 @@ type Options struct {
 
 // Conn changes and reads smtpwall's tables in one network namespace.
 type Conn struct {
-	lock   bool
-	logger *zap.Logger
-	events *socket // hears what anybody changes; joined by Watch
+	lock       bool
+	noTimeouts bool // the kernel cannot set the times of connection tracking
+	logger     *zap.Logger
+	events     *socket // hears what anybody changes; joined by Watch
 
 	mu   sync.Mutex // guards what follows; one request at a time on the socket
 	sock *socket
@@ -65,6 +66,9 @@ func (c *Conn) openSockets(o Options) error {
 		return err
 	}
 	if c.events, err = newSocket(); err != nil {
+		return err
+	}
+	if err := c.probeTimeouts(); err != nil {
 		return err
 	}
 	if c.lock {

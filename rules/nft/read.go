@@ -96,9 +96,12 @@ func (r reader) objects(ctx context.Context, f *found) error {
 	}
 	for _, m := range objects {
 		a := messageAttrs(m)
-		if a.number(unix.NFTA_OBJ_TYPE) == unix.NFT_OBJECT_COUNTER {
+		switch {
+		case a.number(unix.NFTA_OBJ_TYPE) == unix.NFT_OBJECT_COUNTER:
 			f.Counters = append(f.Counters, a.text(unix.NFTA_OBJ_NAME))
-		} else {
+		case isClosing(a):
+			f.Closing = true
+		default:
 			f.Others = append(f.Others, "object "+a.text(unix.NFTA_OBJ_NAME))
 		}
 	}

@@ -54,6 +54,7 @@ func (c *Conn) Status(ctx context.Context, o rules.Options) (Status, error) {
 }
 
 func (c *Conn) status(ctx context.Context, r reader, o rules.Options) (Status, error) {
+	o.NoTimeouts = o.NoTimeouts || c.noTimeouts
 	plain, err := rules.New(o)
 	if err != nil {
 		return Status{}, err

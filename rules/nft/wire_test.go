@@ -66,6 +66,9 @@ func TestBatchHasEverything(t *testing.T) {
 		}
 		want := map[int]int{unix.NFT_MSG_NEWTABLE: 1, unix.NFT_MSG_NEWOBJ: len(r.Counters),
 			unix.NFT_MSG_NEWSET: len(r.Sets), unix.NFT_MSG_NEWCHAIN: len(r.Chains)}
+		if r.Closing {
+			want[unix.NFT_MSG_NEWOBJ]++
+		}
 		for _, c := range r.Chains {
 			want[unix.NFT_MSG_NEWRULE] += len(c.Rules)
 		}

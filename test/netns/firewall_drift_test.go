@@ -75,6 +75,9 @@ func TestFirewallHealsDrift(t *testing.T) {
 		{"foreign chain", "add chain inet smtpwall sneaky { type filter hook output priority -300 ; }", "chain sneaky: foreign"},
 		{"foreign map", "add map inet smtpwall m { type inet_service : verdict ; }", "set m: foreign"},
 		{"foreign quota", "add quota inet smtpwall q { 1 mbytes }", "object q: foreign"},
+		{"delete times", "flush chain inet smtpwall to_listener ; delete ct timeout inet smtpwall closing", "ct timeout closing: missing"},
+		{"other times", "flush chain inet smtpwall to_listener ; delete ct timeout inet smtpwall closing ; " +
+			"add ct timeout inet smtpwall closing { protocol tcp ; policy = { close : 900 } ; }", "object closing: foreign"},
 		{"delete counter", "reset counters ; flush table inet smtpwall ; delete counter inet smtpwall attempts_out", "counter attempts_out: missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
