@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/smtpwall/smtpwall/rules/nft"
 )
@@ -46,7 +47,9 @@ type collector struct {
 	mu     sync.Mutex
 	counts attemptCounts // nil until opened
 	agg    *aggregator
-	cost   time.Duration // of the last reading
+	begun  time.Time     // the last reading
+	cost   time.Duration // of it
+	loud   loudness
 }
 
 func newCollector(g *Guard) *collector {
@@ -134,12 +137,14 @@ func (c *collector) collect(ctx context.Context) error {
 	if err := c.openCounts(ctx); err != nil {
 		return err
 	}
-	begun := time.Now()
+	before := c.begun
+	c.begun = time.Now()
 	counts, err := c.counts.Read(ctx)
-	c.cost = time.Since(begun)
+	c.cost = time.Since(c.begun)
 	if err != nil {
 		return err // what it has read, the next reading returns
 	}
+	counts = c.seen.complete(counts, c.agg.open, before)
 	c.tell(ctx, c.agg.add(time.Now(), counts))
 	return nil
 }
@@ -172,8 +177,30 @@ func (c *collector) tell(ctx context.Context, reports []report) {
 		c.total.Add(r.count)
 		e := c.who.event(r, details[i], o)
 		c.guard.write(e)
-		c.guard.log.Info("attempt", eventFields(e)...)
+		c.guard.log.Log(c.loud.level(time.Now(), r.first), "attempt", eventFields(e)...)
 	}
+}
+
+// loudness keeps attempts from filling the program log: the audit log has them
+// all.
+type loudness struct {
+	until time.Time // of the window
+	told  int       // within it
+}
+
+// maxLoud is how many attempts of a window the program log has at level info.
+const maxLoud = 20
+
+// level is info for the first attempt of a kind, as long as there are few.
+func (l *loudness) level(now time.Time, first bool) zapcore.Level {
+	if !now.Before(l.until) {
+		*l = loudness{until: now.Add(window)}
+	}
+	if !first || l.told >= maxLoud {
+		return zap.DebugLevel
+	}
+	l.told++
+	return zap.InfoLevel
 }
 
 // awaitDetails returns what the log says of first attempts. The counters may

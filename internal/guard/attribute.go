@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -17,7 +19,7 @@ const (
 	// ownerAge is how long what was found out about a subject is good for.
 	ownerAge = 5 * time.Second
 	// maxOwners bounds the subjects that are remembered.
-	maxOwners = 2 * maxSubjects
+	maxOwners = 2 * maxKinds
 	// searchShare keeps searches through /proc below one part in so many of the
 	// time, and searchBurst is what they may take at once.
 	searchShare = 10
@@ -209,19 +211,38 @@ func outcomeOf(r report, o rules.Options) string {
 
 // reasonOf says what the other fields cannot.
 func reasonOf(r report, detail nft.Attempt) string {
+	from := "forwarded"
+	if in := cmp.Or(r.in, detail.InInterface); in != "" {
+		from += " from " + in
+	}
 	switch {
+	case r.group && r.forwarded:
+		return from + ": " + r.members.text("sources") + ", too many for each to be told"
+	case r.group:
+		return fmt.Sprintf("%s with uids from %d to %d, too many for each to be told", r.members.text("users and units"), r.members.low, r.members.high)
 	case !r.known && r.forwarded:
 		return "forwarded: too many for each to be told, or counted by the lock alone"
 	case !r.known:
 		return "without a socket owner: too many for each to be told, late packets, or counted by the lock alone"
+	case !r.destination.IsValid() && r.forwarded:
+		return from + ", destinations not told apart"
 	case !r.destination.IsValid():
-		return "many other destinations"
-	case r.forwarded && detail.InInterface != "":
-		return "forwarded from " + detail.InInterface
+		return "destinations not told apart"
 	case r.forwarded:
-		return "forwarded"
+		return from
 	}
 	return ""
+}
+
+// text is as in: 312 sources.
+func (m members) text(of string) string {
+	switch {
+	case m.count == 0:
+		return of
+	case m.atLeast:
+		return fmt.Sprintf("%d or more %s", m.count, of)
+	}
+	return fmt.Sprintf("%d %s", m.count, of)
 }
 
 // eventFields are the fields of an attempt's log line, under the keys that the
