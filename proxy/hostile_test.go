@@ -93,6 +93,40 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
+// Header sections that are long and have not ended cost memory while they are
+// held, so few sessions may have one at a time; each gives its place back.
+func TestLongHeadersAreFew(t *testing.T) {
+	b := newStand(t, nil)
+	long := "From: a@example.com\r\n" + strings.Repeat("X-Field: value\r\n", 8000)
+	for range maxLongHeads {
+		b.server.longHeads <- struct{}{}
+	}
+	p := b.begin(t)
+	if reply := p.deliver(long + "\r\n"); !strings.HasPrefix(reply, "451 4.3.1") {
+		t.Fatal(reply)
+	}
+	for range maxLongHeads {
+		<-b.server.longHeads
+	}
+	for range 3 {
+		left := b.begin(t)
+		left.envelope()
+		left.command("DATA")
+		_, _ = io.WriteString(left.conn, long)
+		_ = left.conn.Close()
+		if reply := p.deliver(long + "\r\n"); reply[:3] != "250" {
+			t.Fatal(reply)
+		}
+		if reply := p.deliver(strings.Repeat(long, 10)); reply[:3] != "552" {
+			t.Fatal(reply)
+		}
+	}
+	b.finish(t)
+	if n := len(b.server.longHeads); n != 0 {
+		t.Fatalf("%d places are not given back", n)
+	}
+}
+
 // HELO cannot write into our trace field.
 func TestHostileGreeting(t *testing.T) {
 	b := newStand(t, nil)

@@ -17,6 +17,7 @@ type intake struct {
 	transaction *transaction
 	size        int64            // octets of the client's message
 	head        []byte           // of a header section that has not ended yet
+	long        bool             // it is one of Server.longHeads
 	passing     bool             // the header section was accepted
 	refusal     *smtp.Reply      // ours; the rest is read and dropped
 	checker     smtp.LineChecker // for BDAT
@@ -53,8 +54,35 @@ func (in *intake) takeHead(p []byte) {
 		in.judgeHead(p[:end], p)
 	case len(p) > maxHeader:
 		in.refuse(smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, "header section too large"))
+	case len(p) > shortHeader && !in.growHead():
+		in.refuse(smtp.NewReply(451, smtp.EnhancedCode{4, 3, 1}, "too many long header sections at once, try again later"))
 	case seen == 0:
 		in.head = append(in.head, p...)
+	}
+}
+
+// growHead makes room for a header section of any length, if few enough
+// sessions hold one: they are all that grows with what a client sends.
+func (in *intake) growHead() bool {
+	if in.long {
+		return true
+	}
+	select {
+	case in.session.server.longHeads <- struct{}{}:
+		in.long = true
+		in.head = append(make([]byte, 0, maxHeader+dataBuffer), in.head...)
+		return true
+	default:
+		return false
+	}
+}
+
+// dropHead forgets the header section.
+func (in *intake) dropHead() {
+	in.head = nil
+	if in.long {
+		in.long = false
+		<-in.session.server.longHeads
 	}
 }
 
@@ -82,13 +110,13 @@ func (in *intake) judgeHead(header, message []byte) {
 	in.passing = true
 	t.delivery.write(in.session.traceField(t, time.Now()))
 	t.delivery.write(message)
-	in.head = nil
+	in.dropHead()
 }
 
 // refuse drops the message; the client hears of it at the end of the data.
 func (in *intake) refuse(reply smtp.Reply) {
 	in.refusal = &reply
-	in.head = nil
+	in.dropHead()
 	in.transaction.delivery.abort()
 }
 

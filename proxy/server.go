@@ -58,6 +58,7 @@ type Server struct {
 	throttle   *auth.Throttle
 	log        *zap.Logger
 	settings   atomic.Pointer[Settings]
+	longHeads  chan struct{} // one element for each long header section being held
 
 	mu         sync.Mutex
 	sessions   map[*session]struct{}
@@ -76,6 +77,7 @@ func New(options Options) *Server {
 		events:     options.Events,
 		throttle:   options.Throttle,
 		log:        options.Logger.Named("proxy"),
+		longHeads:  make(chan struct{}, maxLongHeads),
 		sessions:   map[*session]struct{}{},
 		peers:      map[string]presence{},
 		listeners:  map[net.Listener]struct{}{},

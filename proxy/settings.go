@@ -40,8 +40,14 @@ type Limits struct {
 // for one that goes in circles (RFC 5321 section 6.3).
 const maxReceived = 100
 
-// maxHeader bounds the header section that policy looks at, in octets.
-const maxHeader = 256 << 10
+// maxHeader bounds the header section that policy looks at, in octets. Most are
+// far shorter than shortHeader; at most maxLongHeads sessions may hold a longer
+// one, 16 MiB together, until it has come whole.
+const (
+	maxHeader    = 256 << 10
+	shortHeader  = 32 << 10
+	maxLongHeads = 56
+)
 
 // Relays are the approved relays.
 type Relays struct {

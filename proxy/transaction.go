@@ -149,6 +149,9 @@ func (s *session) dropTransaction(why error) {
 		t.note(w.rcpt, 0)
 	}
 	defer s.writeTransactionEvent(t)
+	if t.intake != nil {
+		t.intake.dropHead()
+	}
 	if t.delivery != nil {
 		t.delivery.abort()
 	}
