@@ -26,6 +26,7 @@ type order struct {
 	From      string   `json:"from"`
 	To        []string `json:"to"`
 	File      string   `json:"file,omitempty"`
+	UTF8      bool     `json:"utf8,omitempty"` // addresses are beyond ASCII
 }
 
 // answer is what came of it.
@@ -116,6 +117,28 @@ func TestPythonSmtplib(t *testing.T) {
 			t.Errorf("smtplib says:\n%s", said)
 		}
 	})
+}
+
+// TestInternationalised: addresses beyond ASCII (RFC 6531), from the client to the
+// relay and into the event.
+func TestInternationalised(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, setup{})
+	l := newLetter()
+	from, to := "bestellung@käufe.example", "kund_in@straße.example"
+	got := b.python(t, order{
+		Host: "localhost", Port: 587, TLS: "starttls", CA: b.localCA(), From: from, To: []string{to}, File: b.letterFile(l), UTF8: true,
+	})
+	if got.Error != nil || len(got.Refused) > 0 {
+		t.Fatalf("smtplib says %+v", got)
+	}
+	message, event := b.arrived(t, l, trace{"local process", "UTF8SMTPS"})
+	if message.ReversePath != from || message.Recipients[0].Path != to || !slices.Contains(message.MailParams, "SMTPUTF8") {
+		t.Errorf("the relay has the envelope %s -> %v, %v", message.ReversePath, message.Recipients, message.MailParams)
+	}
+	if event.ReversePath != from || event.Recipients[0].Address != to {
+		t.Errorf("the event says %+v", event)
+	}
 }
 
 // TestNagle: a client with Nagle's algorithm on must not wait for a delayed
