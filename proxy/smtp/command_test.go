@@ -71,3 +71,27 @@ func TestHeader(t *testing.T) {
 		t.Fatal("an empty header section, or one that has not ended")
 	}
 }
+
+// FuzzCommand holds that no line is too odd to be taken apart, and that a look
+// ahead at a verb agrees with taking the line apart.
+func FuzzCommand(f *testing.F) {
+	f.Add([]byte("RCPT TO:<a@b.c>"))
+	f.Add([]byte("rcpt"))
+	f.Add([]byte("BDAT 5 LAST"))
+	f.Add([]byte("EHLO [IPv6:::1]"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if strings.ContainsAny(string(line), "\r\n") {
+			return
+		}
+		c := ParseCommand(line)
+		if ahead := IsVerb(append(line[:len(line):len(line)], "\r\n"...), RCPT); ahead != (c.Verb == RCPT) {
+			t.Fatalf("%q: look-ahead says %v, the verb is %v", line, ahead, c.Verb)
+		}
+		if chunk, ok := ParseChunk(c.Arg); ok && chunk.Size < 0 {
+			t.Fatalf("%q: %d octets", c.Arg, chunk.Size)
+		}
+		if ValidHelo(c.Arg) && strings.ContainsFunc(c.Arg, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("()<>;\",", r) }) {
+			t.Fatalf("%q may stand in a Received field", c.Arg)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package smtp
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -142,6 +143,27 @@ func TestLineChecker(t *testing.T) {
 			t.Errorf("%q: %v, want %v", test.pieces, err, test.err)
 		}
 	}
+}
+
+// FuzzLineChecker holds the checker to a plain model, whatever the pieces.
+func FuzzLineChecker(f *testing.F) {
+	f.Add([]byte("a\r\nb\r"), uint8(1))
+	f.Add([]byte("\r\r\n"), uint8(2))
+	f.Fuzz(func(t *testing.T, message []byte, size uint8) {
+		var c LineChecker
+		var err error
+		for piece := range slices.Chunk(message, int(size)+1) {
+			if err = c.Check(piece); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			err = c.End()
+		}
+		if clean := !strings.ContainsAny(strings.ReplaceAll(string(message), "\r\n", ""), "\r\n"); clean != (err == nil) {
+			t.Fatalf("%q in pieces of %d: %v", message, int(size)+1, err)
+		}
+	})
 }
 
 func BenchmarkDecode(b *testing.B) {
