@@ -6,8 +6,9 @@
 // the administrator set to none), and a credential goes only to a relay whose
 // certificate was verified. A secret never reaches an error or a log line.
 //
-// A Pool is safe for concurrent use. A Transaction belongs to one goroutine
-// and ends with exactly one Finish or Abort, which gives its connection back.
+// A Pool is safe for concurrent use, and fair: no holder gets all connections.
+// A Transaction belongs to one goroutine and ends with exactly one Finish or
+// Abort, which gives its connection back; the end of its context cuts it off.
 //
 // Standards: RFC 5321 (client), RFC 2920 (commands of one flight go out in one
 // write), RFC 3030 (BDAT saves the round trip of DATA), RFC 3207 (STARTTLS),
