@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/internal/lab"
+	"github.com/smtpwall/smtpwall/internal/testkit"
+	"github.com/smtpwall/smtpwall/proxy/audit"
 )
 
 // TestDemo: the whole job, in under 15 seconds, and nothing left behind.
@@ -104,5 +106,41 @@ func TestCheck(t *testing.T) {
 		if got := exitStatus(err); got != want {
 			t.Errorf("smtpwall %s ended with status %d, want %d", args, got, want)
 		}
+	}
+}
+
+// TestLog: `smtpwall log` follows what happens, for people and as JSON, and
+// nothing that a stranger wrote steers a terminal.
+func TestLog(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, setup{})
+	people := launch(t, b.command("log", "--follow"))
+	machine := launch(t, b.command("log", "--follow", "--json", "--user", "www-data", "--kind", "transaction"))
+	l := newLetter()
+	k := b.talk(t)
+	txn := k.send(l, sender, recipient).txn(t)
+	people.said.await(t, txn, 1)
+	machine.said.await(t, txn, 1)
+	for _, shown := range []string{"allow <" + sender + "> -> <" + recipient + ">", "relay main, 250 2.0.0 ", "uid 33 (www-data)", "listener alternate"} {
+		if !strings.Contains(people.said.String(), shown) {
+			t.Errorf("log does not show %q:\n%s", shown, people.said)
+		}
+	}
+	b.relay.On(testkit.StepMail, testkit.Fault{Text: "550 5.7.1 \x1b[2Jno\x9b"})
+	refused := k.send(newLetter(), `"\[31m"@shop.example`, recipient).txn(t)
+	k.must(250, "RSET")
+	b.awaitEvent(t, "the refusal", func(e audit.Event) bool { return e.Txn == refused })
+	for _, args := range [][]string{{"--id", refused}, {"--id", refused, "--json"}} {
+		stdout, _, status := b.output("log", args...)
+		if status != 0 || !strings.Contains(stdout, refused) || strings.ContainsAny(stdout, "\x1b\x9b\x7f") {
+			t.Errorf("log %v ended with status %d: %q", args, status, stdout)
+		}
+	}
+	dial, _, done := b.dial(attempts{from: b.Host, to: destinations(25, mx4)[0], count: 4, unit: newUnit(t)})
+	done()
+	checkRefused(t, dial)
+	people.said.await(t, `blocked to `+mx4.String()+`:25, rule "port25"`, 1)
+	if strings.Contains(machine.said.String(), "attempt") {
+		t.Errorf("log --kind transaction shows attempts:\n%s", machine.said)
 	}
 }

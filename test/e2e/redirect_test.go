@@ -96,7 +96,7 @@ func TestRejectedSubmission(t *testing.T) {
 	b := newBed(t, setup{config: "[firewall]\nsubmission_ports = \"reject\"\n"})
 	for _, port := range []uint16{465, 587, 2525} {
 		for _, to := range destinations(port, foreign4, foreign6) {
-			tries, _, done := b.dial(attempts{from: b.Host, uid: siteUID, to: to, count: 2, unit: newUnit(t)})
+			tries, _, done := b.dial(attempts{from: b.Host, uid: siteUID, to: to, count: 4, unit: newUnit(t)})
 			checkRefused(t, tries)
 			done()
 		}
