@@ -10,36 +10,40 @@ import (
 )
 
 const (
-	// bodySize is how much of a message is gathered for one write, and so the
-	// size of a BDAT chunk.
+	// bodySize is how much of a message is gathered for one write: two TLS
+	// records, since a third with a few octets costs as much as a full one.
 	bodySize = 32 << 10
-	// chunkRoom stands in front of a chunk for "BDAT n LAST\r\n".
+	// chunkRoom stands in front of a message that is sent by BDAT, for
+	// "BDAT n LAST\r\n".
 	chunkRoom = 32
-	// maxChunks bounds the BDAT commands whose replies were not read yet, so
-	// that replies cannot fill the relay's send buffer while we fill its
-	// receive buffer.
-	maxChunks = 16
 )
 
-var bodyBuffers = sync.Pool{New: func() any { return new([chunkRoom + bodySize]byte) }}
+var bodyBuffers = sync.Pool{New: func() any { return new([bodySize]byte) }}
 
 // body is the data phase: what is gathered for the next write and what the
 // relay has said so far.
+//
+// A message that fits one write goes by BDAT where the relay has CHUNKING: that
+// saves the round trip of DATA. A longer one goes by DATA, whose round trip it
+// does not feel, and which has no replies in between.
 type body struct {
-	buffer  *[chunkRoom + bodySize]byte
-	n       int         // octets gathered behind chunkRoom
+	buffer  *[bodySize]byte
+	from, n int         // gathered are n octets from there on
+	whole   bool        // so far all of the message, for BDAT
 	last    byte        // the message's last octet so far; LF before the first
 	waiting bool        // DATA was sent and 354 not read yet
-	chunks  int         // BDAT commands without their reply
 	reply   *smtp.Reply // the relay's last word on the message: what follows is dropped
 	failure *Error      // the connection's: what follows is dropped
 }
 
-func (b *body) gathered() []byte { return b.buffer[chunkRoom : chunkRoom+b.n] }
+func (b *body) gathered() []byte { return b.buffer[b.from : b.from+b.n] }
+
+// room is what can still be gathered.
+func (b *body) room() int { return bodySize - b.from - b.n }
 
 func (b *body) borrow() {
 	if b.buffer == nil {
-		b.buffer = bodyBuffers.Get().(*[chunkRoom + bodySize]byte)
+		b.buffer = bodyBuffers.Get().(*[bodySize]byte)
 	}
 }
 
@@ -57,7 +61,7 @@ func (b *body) over() bool { return b.reply != nil || b.failure != nil }
 // passes while the client still sends. Not to be called while the message may
 // still be refused here: data cannot be taken back.
 func (t *Transaction) StartData() {
-	if t.c.capabilities.Chunking || t.phase == phaseData {
+	if t.byChunk() || t.phase == phaseData {
 		return
 	}
 	t.phase = phaseData
@@ -84,67 +88,116 @@ func (t *Transaction) outOfStep() bool {
 	return t.body.failure != nil
 }
 
+// byChunk says whether the message goes by BDAT, as far as is known.
+func (t *Transaction) byChunk() bool {
+	return t.c.capabilities.Chunking && (t.body.buffer == nil || t.body.whole)
+}
+
+// begin borrows the buffer, before the first octet.
+func (t *Transaction) begin() {
+	if t.body.buffer == nil && t.c.capabilities.Chunking && t.phase != phaseData {
+		t.body.whole, t.body.from = true, chunkRoom
+	}
+	t.body.borrow()
+}
+
 // Write takes octets of the message, without transparency and with CRLF line
 // ends, and copies them. What the relay makes of it is told by Finish.
 func (t *Transaction) Write(p []byte) {
-	t.body.borrow()
-	for len(p) > 0 && !t.body.over() {
+	t.begin()
+	b := &t.body
+	if b.whole && len(p) > b.room() {
+		t.spill()
+	}
+	for len(p) > 0 && !b.over() {
 		n := t.gather(p)
-		t.body.last = p[n-1]
+		if n > 0 {
+			b.last = p[n-1]
+		}
 		p = p[n:]
-		// Transparency may lengthen by half.
-		if t.body.n >= bodySize-bodySize/4 {
+		if n == 0 || b.room() == 0 && !b.whole {
 			t.flushBody(false)
 		}
 	}
 }
 
-// gather copies some of p behind what is gathered already.
+// gather copies some of p behind what is gathered already: none if there is no
+// room for it.
 func (t *Transaction) gather(p []byte) int {
 	b := &t.body
-	room := bodySize - b.n
-	if t.c.capabilities.Chunking {
-		n := copy(b.buffer[chunkRoom+b.n:], p)
-		b.n += n
+	n := min(len(p), b.room())
+	if b.whole {
+		b.n += copy(b.buffer[b.from+b.n:], p[:n])
 		return n
 	}
-	n := min(len(p), room/2)
+	for n > 0 && n+dots(p[:n], b.last == '\n') > b.room() {
+		n = n * 2 / 3
+	}
 	b.n = len(smtp.AppendStuffed(b.gathered(), p[:n], b.last == '\n'))
 	return n
+}
+
+// dots is how many octets transparency adds.
+func dots(p []byte, lineStart bool) int {
+	n := bytes.Count(p, lineDot)
+	if lineStart && p[0] == '.' {
+		n++
+	}
+	return n
+}
+
+var lineDot = []byte("\n.")
+
+// spill turns to DATA when the message turns out to be longer than one write.
+func (t *Transaction) spill() {
+	b := &t.body
+	gathered, buffer := b.gathered(), b.buffer
+	b.buffer, b.from, b.n, b.whole, b.last = nil, 0, 0, false, '\n'
+	b.borrow()
+	t.Write(gathered)
+	bodyBuffers.Put(buffer)
 }
 
 // Finish ends the data and gives the relay's reply to the message. The error
 // is an *Error and then nobody answers for the message but, where it says
 // Unknown, perhaps the relay.
 func (t *Transaction) Finish() (smtp.Reply, error) {
-	t.body.borrow()
-	if t.body.last != '\n' {
+	t.begin()
+	b := &t.body
+	if b.last != '\n' {
 		t.Write([]byte("\r\n"))
 	}
-	if !t.body.over() && !t.c.capabilities.Chunking {
-		t.body.n += copy(t.body.buffer[chunkRoom+t.body.n:], ".\r\n")
+	if !b.over() && !b.whole {
+		if b.room() < len(endOfData) {
+			t.flushBody(false)
+		}
+		b.n += copy(b.buffer[b.n:], endOfData)
 	}
-	if !t.body.over() {
+	if !b.over() {
 		t.flushBody(true)
 	}
-	if !t.body.over() {
+	if !b.over() {
 		t.readFinal()
 	}
-	if t.body.failure != nil {
+	if b.failure != nil {
 		t.phase = phaseBroken
 		t.Abort()
-		return smtp.Reply{}, t.body.failure
+		return smtp.Reply{}, b.failure
 	}
-	reply := *t.body.reply
+	reply := *b.reply
 	t.end(reply)
 	return reply, nil
 }
 
+const endOfData = ".\r\n"
+
 // flushBody writes what is gathered.
 func (t *Transaction) flushBody(last bool) {
 	b := &t.body
-	if t.c.capabilities.Chunking {
-		t.flushChunk(last)
+	if b.whole {
+		if !t.outOfStep() {
+			t.writeBody(t.chunk(), last)
+		}
 		return
 	}
 	t.StartData()
@@ -157,38 +210,17 @@ func (t *Transaction) flushBody(last bool) {
 	b.n = 0
 }
 
-// flushChunk writes a chunk, ahead of the replies to those before it where the
-// relay allows pipelining (RFC 3030 section 2).
-func (t *Transaction) flushChunk(last bool) {
-	b := &t.body
-	ahead := 1
-	if t.c.capabilities.Pipelining {
-		ahead = maxChunks
-	}
-	for b.chunks >= ahead && !b.over() {
-		t.readChunkReply()
-	}
-	if !b.over() && (b.chunks > 0 || !t.outOfStep()) {
-		t.writeBody(t.chunk(last), last)
-		b.chunks++
-	}
-	b.n = 0
-}
-
-// chunk puts "BDAT n[ LAST]" in front of what is gathered (RFC 3030 section 2).
-func (t *Transaction) chunk(last bool) []byte {
+// chunk puts "BDAT n LAST" in front of the message (RFC 3030 section 2).
+func (t *Transaction) chunk() []byte {
 	b := &t.body
 	t.phase = phaseData
 	var command [chunkRoom]byte
 	line := append(command[:0], "BDAT "...)
 	line = strconv.AppendInt(line, int64(b.n), 10)
-	if last {
-		line = append(line, " LAST"...)
-	}
-	line = append(line, '\r', '\n')
-	start := chunkRoom - len(line)
+	line = append(line, " LAST\r\n"...)
+	start := b.from - len(line)
 	copy(b.buffer[start:], line)
-	return b.buffer[start : chunkRoom+b.n]
+	return b.buffer[start : b.from+b.n]
 }
 
 // awaitGo reads the reply to DATA.
@@ -227,19 +259,11 @@ func (t *Transaction) writeBody(p []byte, last bool) {
 	t.body.failure.Unknown = last
 }
 
-// lastWord looks for a refusal behind the replies to earlier chunks.
+// lastWord looks for a refusal.
 func (t *Transaction) lastWord() (smtp.Reply, bool) {
 	_ = t.c.SetReadDeadline(time.Now().Add(time.Second))
-	for range t.body.chunks + 1 {
-		reply, err := smtp.ReadReply(t.c.reader)
-		if err != nil {
-			break
-		}
-		if reply.Permanent() || reply.Transient() {
-			return reply, true
-		}
-	}
-	return smtp.Reply{}, false
+	reply, err := smtp.ReadReply(t.c.reader)
+	return reply, err == nil && (reply.Permanent() || reply.Transient())
 }
 
 // refuse keeps the relay's refusal of data that it did not let us finish.
@@ -248,33 +272,12 @@ func (t *Transaction) refuse(reply smtp.Reply) {
 	t.phase = phaseBroken
 }
 
-// readChunkReply reads the reply to the oldest BDAT that is not the last.
-func (t *Transaction) readChunkReply() {
-	_ = t.c.SetDeadline(time.Now().Add(t.pool.options.Timeouts.Block))
-	reply, err := smtp.ReadReply(t.c.reader)
-	t.body.chunks--
-	switch {
-	case err != nil:
-		t.body.failure = t.pool.fail(StepData, closedIfEOF(err))
-	case reply.Transient() || reply.Permanent():
-		t.refuse(reply) // the rest is refused too (RFC 3030 section 2)
-	case !reply.Positive():
-		t.body.failure = t.pool.fail(StepData, &refusal{reply})
-	}
-}
-
 // readFinal reads the reply that decides about custody. A failure after the end
 // of data was sent leaves it unknown.
 func (t *Transaction) readFinal() {
-	b := &t.body
-	for b.chunks > 1 && !b.over() {
-		t.readChunkReply()
-	}
-	if !b.over() {
-		t.readReplyToEnd()
-	}
-	if b.failure != nil {
-		b.failure.Unknown = true
+	t.readReplyToEnd()
+	if failure := t.body.failure; failure != nil {
+		failure.Unknown = true
 	}
 }
 

@@ -190,7 +190,8 @@ func (t *Transaction) end(reply smtp.Reply) {
 	if reply.Code == 421 || len(t.c.reader.Unread()) > 0 {
 		t.phase = phaseBroken
 	} else if t.phase == phaseData {
-		t.phase, t.c.needsReset = phaseEnded, false
+		// After a BDAT that it refused the relay may wait for RSET (RFC 3030 section 2).
+		t.phase, t.c.needsReset = phaseEnded, t.body.whole && !reply.Positive()
 	}
 	t.Abort()
 }
