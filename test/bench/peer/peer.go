@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -123,19 +124,29 @@ func lookUp(program string) (string, error) {
 	return exec.LookPath(filepath.Join("/usr/sbin", program))
 }
 
-// freePorts finds n free ports of 127.0.0.1. They are free when asked for; that
-// nobody takes them until the peer does is likely, not certain.
+// The ports peers listen on are below those that the kernel gives to clients
+// and to listeners without a wish, so that nobody is handed one between our
+// look and the peer's start.
+const (
+	firstPort = 20000
+	lastPort  = 32000
+)
+
+// freePorts finds n ports of 127.0.0.1 on which nobody listens.
 func freePorts(n int) ([]string, error) {
 	var addresses []string
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort))
+		listener, err := net.Listen("tcp", address)
 		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
+			continue
 		}
-		defer listener.Close()
-		addresses = append(addresses, listener.Addr().String())
+		defer listener.Close() // not before all are found: each is another one
+		if addresses = append(addresses, address); len(addresses) == n {
+			return addresses, nil
+		}
 	}
-	return addresses, nil
+	return nil, fmt.Errorf("no %d free ports between %d and %d", n, firstPort, lastPort)
 }
 
 // portOf is the port of a host:port.
