@@ -134,11 +134,23 @@ func (p *guardProcess) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := keepsBlock(p.options.Config, cfg); err != nil {
+		return err
+	}
 	next := guard.Options{Rules: RuleOptions(cfg, p.options.Owner), Relays: guardRelays(cfg)}
 	if err := p.guard.Reload(ctx, next); err != nil {
 		return fmt.Errorf("reloading the guard: %w", err)
 	}
 	p.options.Config = cfg
+	return nil
+}
+
+// keepsBlock refuses a file that would take the block down by not saying a word
+// about it: that is an explicit act.
+func keepsBlock(now, next *config.Config) error {
+	if now.Mode == config.Enforce && next.Mode == config.Observe && !next.ModeStated {
+		return errors.New("the file has no mode, and the host is in enforce mode: write mode = \"observe\" to take the block down")
+	}
 	return nil
 }
 

@@ -123,3 +123,26 @@ func TestPrepareHostFollowsNoLink(t *testing.T) {
 		t.Fatalf("what the link leads to belongs to uid %d now", uid)
 	}
 }
+
+// Taking the block down is an explicit act: a file that says nothing of the mode
+// does not.
+func TestReloadKeepsTheBlock(t *testing.T) {
+	parse := func(text string) *config.Config {
+		cfg, problems := config.Parse("test", []byte(text), config.Options{})
+		if cfg == nil {
+			t.Fatal(problems)
+		}
+		return cfg
+	}
+	enforce, silent, observe := parse("mode = \"enforce\"\n"), parse("[host]\nname = \"a.test\"\n"), parse("mode = \"observe\"\n")
+	if err := keepsBlock(enforce, silent); err == nil || !strings.Contains(err.Error(), `mode = "observe"`) {
+		t.Errorf("a file without mode: %v", err)
+	}
+	for name, pair := range map[string][2]*config.Config{
+		"enforce to observe": {enforce, observe}, "observe to silence": {observe, silent}, "silence to silence": {silent, silent}, "silence to enforce": {silent, enforce},
+	} {
+		if err := keepsBlock(pair[0], pair[1]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ const DefaultPath = "/etc/smtpwall/smtpwall.toml"
 // one.
 type Config struct {
 	Mode         Mode
+	ModeStated   bool // the mode was said and is not merely the default
 	Host         Host
 	Relays       []Relay // in the order of the file
 	Delivery     Delivery
