@@ -200,7 +200,7 @@ func keyID(public crypto.PublicKey) ([]byte, error) {
 	return sum[:20], nil
 }
 
-func shortID(id []byte) string { return hex.EncodeToString(id[:4]) }
+func shortID(id []byte) string { return hex.EncodeToString(id[:min(len(id), 4)]) }
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {

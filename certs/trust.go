@@ -7,10 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
 )
@@ -108,7 +110,7 @@ func (o TrustOptions) store() (root string, store trustStore, err error) {
 // readRoot returns the root certificate, as PEM without anything that stood around it, and parsed.
 func readRoot(directory string) ([]byte, *x509.Certificate, error) {
 	path := RootFile(directory)
-	text, err := os.ReadFile(path)
+	text, err := readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("there is no local CA yet, it is made when smtpwall first starts: %w", err)
 	}
@@ -123,6 +125,27 @@ func readRoot(directory string) ([]byte, *x509.Certificate, error) {
 		return nil, nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), certificate, nil
+}
+
+// maxRoot bounds the root certificate's file.
+const maxRoot = 64 << 10
+
+// readSmall reads a file that another user may have put there: no link, no pipe
+// and no device, and not without end.
+func readSmall(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxRoot {
+		return nil, fmt.Errorf("%s is no certificate file", path)
+	}
+	return io.ReadAll(io.LimitReader(file, maxRoot))
 }
 
 // readAll returns the contents of the files, by path.
