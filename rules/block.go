@@ -35,7 +35,7 @@ const (
 // pass a set look-up in each of the base chains and nothing else.
 func blockChains(o Options, nat, filter int) []Chain {
 	answers := Rule{Handshake{NotSYN}, Verdict{Jump, chainAnswering}}
-	outgoing := append(leaveLocalAlone(), toLoopback(Verdict{Goto, chainRefuseOut})...)
+	outgoing := append(leaveLocalAlone(o), toLoopback(Verdict{Goto, chainRefuseOut})...)
 	outgoing = append(append(outgoing, answers), judge(chainToRelay, chainRefuseOut)...)
 	forwarded := append(append(leaveInsideAlone(o), answers), judge(chainRefuseFwd, chainRefuseFwd)...)
 	chains := []Chain{
@@ -87,13 +87,21 @@ func refuse(name, counter string) Chain {
 // new route is looked at too. The destination would not do: a socket that is
 // bound to a device, which anybody may ask for, sends packets for loopback
 // addresses out by that device.
-func leaveLocalAlone() []Rule {
+//
+// What was for an address of this host and was translated to another keeps lo as
+// its interface, so the destination must be local too, or inside.
+func leaveLocalAlone(o Options) []Rule {
 	back := Verdict{Action: Return}
-	return []Rule{
-		{Is{Field: OIF, Value: loopbackIndex}, back},
+	toLocal := Is{Field: OIF, Value: loopbackIndex}
+	rules := []Rule{
+		{toLocal, LocalDestination{}, back},
 		{Within{NextHop4, loopback4()}, back},
 		{Within{NextHop6, loopback6()}, back},
 	}
+	for _, inside := range leaveInsideAlone(o) {
+		rules = append(rules, append(Rule{toLocal}, inside...))
+	}
+	return rules
 }
 
 // toLoopback returns rules that end so for packets to loopback addresses.

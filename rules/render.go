@@ -139,6 +139,8 @@ func (t Handshake) String() string {
 
 func (t Renumbered) String() string { return "ct status snat" }
 
+func (t LocalDestination) String() string { return "fib daddr type local" }
+
 func (t FirstFragment) String() string { return "frag frag-off 0" }
 
 func (t In) String() string { return fmt.Sprintf("%s @%s", concat(t.Key), t.Set) }

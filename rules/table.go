@@ -47,7 +47,7 @@ func NewLock(o Options) (Ruleset, error) {
 func observe(o Options) Ruleset {
 	sets := []Set{portSet(SetMail, portElements(mailPorts()))}
 	sets = append(append(sets, relaySets(o)...), recordSets()...)
-	outgoing := append(leaveLocalAlone(), Rule{Handshake{NotSYN}, Verdict{Action: Return}})
+	outgoing := append(leaveLocalAlone(o), Rule{Handshake{NotSYN}, Verdict{Action: Return}})
 	outgoing = append(outgoing, judge(chainToRelay, chainRecordOut)...)
 	forwarded := append(leaveInsideAlone(o), Rule{Handshake{NotSYN}, Verdict{Action: Return}})
 	forwarded = append(forwarded, judge(chainRecordFwd, chainRecordFwd)...)

@@ -97,6 +97,9 @@ type Renumbered struct{}
 // FirstFragment matches the first fragments of IPv6 packets.
 type FirstFragment struct{}
 
+// LocalDestination matches packets to an address of this host.
+type LocalDestination struct{}
+
 // In matches packets whose Key is in a set.
 type In struct {
 	Key []Field
@@ -150,17 +153,18 @@ const (
 // Foreign stands for a rule that smtpwall did not write.
 type Foreign struct{ Description string }
 
-func (Is) term()            {}
-func (Within) term()        {}
-func (Handshake) term()     {}
-func (Renumbered) term()    {}
-func (FirstFragment) term() {}
-func (In) term()            {}
-func (Update) term()        {}
-func (Limit) term()         {}
-func (Log) term()           {}
-func (Count) term()         {}
-func (Redirect) term()      {}
-func (Reset) term()         {}
-func (Verdict) term()       {}
-func (Foreign) term()       {}
+func (Is) term()               {}
+func (Within) term()           {}
+func (Handshake) term()        {}
+func (LocalDestination) term() {}
+func (Renumbered) term()       {}
+func (FirstFragment) term()    {}
+func (In) term()               {}
+func (Update) term()           {}
+func (Limit) term()            {}
+func (Log) term()              {}
+func (Count) term()            {}
+func (Redirect) term()         {}
+func (Reset) term()            {}
+func (Verdict) term()          {}
+func (Foreign) term()          {}

@@ -40,6 +40,9 @@ func (c *compiler) term(t rules.Term) {
 		c.renumbered()
 	case rules.SetTimeout:
 		c.add(&expr.Objref{Type: int(nftables.ObjTypeCtTimeout), Name: rules.Closing})
+	case rules.LocalDestination:
+		c.add(&expr.Fib{Register: register(0), ResultADDRTYPE: true, FlagDADDR: true},
+			equal(binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)))
 	case rules.FirstFragment:
 		c.firstFragment()
 	case rules.In:

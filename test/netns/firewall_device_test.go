@@ -182,3 +182,34 @@ func (f *firewall) withoutGateway() {
 		f.run(f.Host, "", "ip", family, "route", "replace", "default", "dev", lab.Uplink)
 	}
 }
+
+// TestFirewallHoldsWhatIsTranslatedToOutside: a port forward of the
+// administrator's from an address of the host is no way out.
+func TestFirewallHoldsWhatIsTranslatedToOutside(t *testing.T) {
+	f := newFirewall(t, nft.Options{Lock: true})
+	f.serveAll()
+	f.load(f.Host, `table inet forwards {
+	chain going {
+		type nat hook output priority -150
+		ip daddr 198.51.100.1 tcp dport 8025 dnat ip to 198.51.100.254:25
+		ip6 daddr 2001:db8::1 tcp dport 8025 dnat ip6 to [2001:db8::fe]:25
+		ip daddr 198.51.100.1 tcp dport 8026 dnat ip to 192.0.2.2:25
+		ip6 daddr 2001:db8::1 tcp dport 8026 dnat ip6 to [2001:db8:c::2]:25
+		tcp dport 8027 redirect to :25
+	}
+}
+`)
+	inside := fwOptions()
+	inside.Inside = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:c::/64")}
+	f.checkCells(f.Host, fwOrdinary, []cell{{toOwn, 8025, "remote"}, {toOwn, 8026, "container"}, {toOwn, 8027, "host"}})
+	check := func(container outcome) {
+		f.checkCells(f.Host, fwOrdinary, []cell{{toOwn, 8025, reset}, {toOwn, 8026, container}, {toOwn, 8027, "host"}, {toRemote, 8027, "host"}})
+	}
+	f.apply(fwOptions())
+	check(reset)
+	f.apply(inside)
+	check("container")
+	f.nft("delete", "table", "inet", rules.Table)
+	t.Log("with the lock table alone")
+	check("container")
+}

@@ -63,7 +63,7 @@ func TestFirewallHealsDrift(t *testing.T) {
 		{"flush ruleset", "flush ruleset", "table inet smtpwall: missing"},
 		{"delete table", "delete table inet smtpwall", "table inet smtpwall: missing"},
 		{"flush table", "flush table inet smtpwall", "chain refuse_out: missing: jump count_out"},
-		{"flush chain", "flush chain inet smtpwall outgoing", `chain outgoing: missing: oif "lo" return`},
+		{"flush chain", "flush chain inet smtpwall outgoing", `chain outgoing: missing: oif "lo" fib daddr type local return`},
 		{"delete rule", "delete rule inet smtpwall refuse_out handle %d", "chain refuse_out: missing: meta l4proto tcp counter"},
 		{"insert accept", "insert rule inet smtpwall filter_output accept", "chain filter_output: foreign: rule of immediate"},
 		{"insert accept for a user", "insert rule inet smtpwall outgoing meta skuid 1234 accept", "chain outgoing: foreign: rule of meta, cmp, immediate"},
