@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-
-	"github.com/smtpwall/smtpwall/rules"
 )
 
 // savedRulesets are where the nft command's service loads its rules from, by
@@ -25,8 +23,7 @@ func (c *console) warnSaved(places []string) {
 	for _, place := range places {
 		for _, mention := range mentions(place) {
 			fmt.Fprintf(c.err, "smtpwall: warning: %s: a saved ruleset with a table of smtpwall's cannot be loaded while the guard runs\n", mention)
-			fmt.Fprintf(c.err, "hint: delete all that is said there of tables inet %s and inet %s: the guard puts them up itself\n",
-				rules.Table, rules.LockTable)
+			fmt.Fprintln(c.err, "hint: delete all that is said there of tables inet smtpwall and inet smtpwall_lock: the guard puts them up itself")
 		}
 	}
 }
