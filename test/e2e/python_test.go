@@ -183,6 +183,9 @@ func (b *bed) checkRecipients(t *testing.T, n int) {
 	got := b.python(t, order{
 		Host: "localhost", Port: 587, TLS: "starttls", CA: b.localCA(), From: sender, To: to, File: b.letterFile(l),
 	})
+	if got.Error != nil {
+		t.Fatalf("smtplib says %+v, and the proxy\n%s", *got.Error, b.run.said)
+	}
 	for i, address := range to {
 		if want := []int{550, 450, 0, 0}[i%4]; got.Refused[address].code != want {
 			t.Fatalf("%s had the reply %+v, want %d", address, got.Refused[address], want)
