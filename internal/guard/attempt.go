@@ -47,8 +47,8 @@ type collector struct {
 	mu     sync.Mutex
 	counts attemptCounts // nil until opened
 	agg    *aggregator
-	begun  time.Time     // the last reading
-	cost   time.Duration // of it
+	begun  time.Time     // the last reading that did not fail
+	cost   time.Duration // of the last reading
 	loud   loudness
 }
 
@@ -137,14 +137,14 @@ func (c *collector) collect(ctx context.Context) error {
 	if err := c.openCounts(ctx); err != nil {
 		return err
 	}
-	before := c.begun
-	c.begun = time.Now()
+	begun := time.Now()
 	counts, err := c.counts.Read(ctx)
-	c.cost = time.Since(c.begun)
+	c.cost = time.Since(begun)
 	if err != nil {
 		return err // what it has read, the next reading returns
 	}
-	counts = c.seen.complete(counts, c.agg.open, before)
+	counts = c.seen.complete(counts, c.agg.open, c.begun)
+	c.begun = begun
 	c.tell(ctx, c.agg.add(time.Now(), counts))
 	return nil
 }
