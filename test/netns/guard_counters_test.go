@@ -83,11 +83,14 @@ func TestGuardCountersOfBigAndFullSets(t *testing.T) {
 		}
 	}
 
-	const beyond = 20_000 // more than the set takes
+	const (
+		beyond = 20_000 // more than the set takes
+		spare  = 16     // the kernel may take a few more or fewer
+	)
 	knockEach(t, f.Host, 30_000, rules.RecordSize+beyond)
 	more, others := readTwice(t, counters)
 	apart, of := split(more)
-	if n := apart + of[guardUID] + others; n != rules.RecordSize+beyond-30_000 || of[guardUID] < beyond-other-others {
+	if n := apart + of[guardUID] + others; n != rules.RecordSize+beyond-30_000 || of[guardUID]+spare < beyond-other-others {
 		t.Errorf("counted %d destinations, %d of the owner and %d others, want %d", apart, of[guardUID], others, rules.RecordSize+beyond-30_000)
 	}
 	if got := readCounts(t, counters); got.Total() != 0 {
@@ -99,7 +102,8 @@ func TestGuardCountersOfBigAndFullSets(t *testing.T) {
 	if _, of := split(readCounts(t, counters).Counts); of[34] != 7 {
 		t.Errorf("another user's attempts are %v, want 7 of uid 34", of)
 	}
-	for uid := range uint32(rules.OwnerSize) {
+	// More than it takes: a set that grows fast refuses some and has room for them later.
+	for uid := range uint32(rules.OwnerSize + 512) {
 		knockAs(t, f.Host, 100_000+uid, 1)
 	}
 	readTwice(t, counters)
