@@ -105,7 +105,7 @@ func usage(flags *flag.FlagSet) {
 	out := flags.Output()
 	fmt.Fprint(out, `Measures smtpwall against other proxies and prints shares of the direct rate.
 
-    make && sudo go run ./test/bench              everything, about 25 minutes
+    make && sudo go run ./test/bench              everything, more than half an hour
     sudo go run ./test/bench -quick               everything once, to see it work
     sudo go run ./test/bench -scenario=plain-in,hundred -peers=smtpwall,haproxy
 
