@@ -52,7 +52,12 @@ func (s *session) receiveData() bool {
 			s.dataFailed(err)
 			return false
 		}
-		s.transaction.intake.take(unread[:n])
+		content := used
+		if done {
+			content -= len(".\r\n")
+		}
+		// Where no dot was taken off, no line begins with one.
+		s.transaction.intake.take(unread[:n], n == content)
 		s.reader.Consume(used)
 		if done {
 			return true
@@ -182,7 +187,7 @@ func (s *session) receiveChunk(size int64, intake *intake) bool {
 				s.dataFailed(err)
 				return false
 			}
-			intake.take(part)
+			intake.take(part, false)
 		}
 		size -= int64(len(part))
 		s.reader.Consume(len(part))

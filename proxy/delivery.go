@@ -18,7 +18,8 @@ type delivery interface {
 	// start says that data will come and will not be refused by us.
 	start()
 	// write takes octets of the message; what becomes of them, finish says.
-	write(p []byte)
+	// dotless says that no line of them begins with a dot.
+	write(p []byte, dotless bool)
 	finish() result
 	abort()
 }
@@ -38,9 +39,17 @@ func (d relayDelivery) recipients(ctx context.Context, rcpts []smtp.Recipient) (
 	return d.transaction.Recipients(ctx, rcpts)
 }
 
-func (d relayDelivery) start()         { d.transaction.StartData() }
-func (d relayDelivery) write(p []byte) { d.transaction.Write(p) }
-func (d relayDelivery) abort()         { d.transaction.Abort() }
+func (d relayDelivery) start() { d.transaction.StartData() }
+
+func (d relayDelivery) write(p []byte, dotless bool) {
+	if dotless {
+		d.transaction.WriteDotless(p)
+		return
+	}
+	d.transaction.Write(p)
+}
+
+func (d relayDelivery) abort() { d.transaction.Abort() }
 
 func (d relayDelivery) finish() result {
 	reply, err := d.transaction.Finish()
@@ -76,7 +85,7 @@ func (d *holdDelivery) recipients(_ context.Context, rcpts []smtp.Recipient) ([]
 
 func (d *holdDelivery) start() {}
 
-func (d *holdDelivery) write(p []byte) {
+func (d *holdDelivery) write(p []byte, _ bool) {
 	if d.writer == nil && d.err == nil {
 		d.writer, d.err = d.spool.Create(d.entry())
 	}

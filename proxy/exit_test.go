@@ -174,7 +174,7 @@ type brokenDelivery struct {
 	abortToo bool
 }
 
-func (d brokenDelivery) write([]byte) { panic("a bug") }
+func (d brokenDelivery) write([]byte, bool) { panic("a bug") }
 
 func (d brokenDelivery) abort() {
 	d.delivery.abort()

@@ -25,8 +25,9 @@ type intake struct {
 
 func newIntake(s *session, t *transaction) *intake { return &intake{session: s, transaction: t} }
 
-// take takes the next octets of the message and keeps none of them.
-func (in *intake) take(p []byte) {
+// take takes the next octets of the message and keeps none of them. dotless
+// says that no line of them begins with a dot.
+func (in *intake) take(p []byte, dotless bool) {
 	in.size += int64(len(p))
 	if limit := in.session.settings.Limits.MaxMessage; in.size > limit && in.refusal == nil {
 		in.refuse(smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, // RFC 1870 section 6.3
@@ -35,23 +36,24 @@ func (in *intake) take(p []byte) {
 	switch {
 	case in.refusal != nil || len(p) == 0:
 	case in.passing:
-		in.transaction.delivery.write(p)
+		in.transaction.delivery.write(p, dotless)
 	default:
-		in.takeHead(p)
+		in.takeHead(p, dotless)
 	}
 }
 
 // takeHead gathers the header section. Most come whole in the first octets,
 // and are not copied.
-func (in *intake) takeHead(p []byte) {
+func (in *intake) takeHead(p []byte, dotless bool) {
 	seen := len(in.head)
 	if seen > 0 {
+		dotless = false // what was gathered before is not known
 		in.head = append(in.head, p...)
 		p = in.head
 	}
 	switch end := smtp.HeaderEnd(p, seen); {
 	case end >= 0:
-		in.judgeHead(p[:end], p)
+		in.judgeHead(p[:end], p, dotless)
 	case len(p) > maxHeader:
 		in.refuse(smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, "header section too large"))
 	case len(p) > shortHeader && !in.growHead():
@@ -88,7 +90,7 @@ func (in *intake) dropHead() {
 
 // judgeHead lets the header section and what came with it through, or refuses
 // the message.
-func (in *intake) judgeHead(header, message []byte) {
+func (in *intake) judgeHead(header, message []byte, dotless bool) {
 	if len(header) > 0 && (header[0] == ' ' || header[0] == '\t') {
 		// It would continue our trace field (RFC 5322 section 2.2.3).
 		in.refuse(smtp.NewReply(550, smtp.EnhancedCode{5, 6, 0}, "the header section begins with a continuation line"))
@@ -108,8 +110,8 @@ func (in *intake) judgeHead(header, message []byte) {
 		}
 	}
 	in.passing = true
-	t.delivery.write(in.session.traceField(t, time.Now()))
-	t.delivery.write(message)
+	t.delivery.write(in.session.traceField(t, time.Now()), true)
+	t.delivery.write(message, dotless)
 	in.dropHead()
 }
 
@@ -123,7 +125,7 @@ func (in *intake) refuse(reply smtp.Reply) {
 // finish ends the message.
 func (in *intake) finish() result {
 	if in.refusal == nil && !in.passing {
-		in.judgeHead(in.head, in.head) // a message of header fields alone
+		in.judgeHead(in.head, in.head, false) // a message of header fields alone
 	}
 	if in.refusal != nil {
 		return result{reply: *in.refusal, custody: audit.CustodyClient}

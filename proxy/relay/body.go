@@ -103,14 +103,20 @@ func (t *Transaction) begin() {
 
 // Write takes octets of the message, without transparency and with CRLF line
 // ends, and copies them. What the relay makes of it is told by Finish.
-func (t *Transaction) Write(p []byte) {
+func (t *Transaction) Write(p []byte) { t.write(p, false) }
+
+// WriteDotless is Write for octets of which no line begins with a dot, so that
+// they need not be looked at again.
+func (t *Transaction) WriteDotless(p []byte) { t.write(p, true) }
+
+func (t *Transaction) write(p []byte, dotless bool) {
 	t.begin()
 	b := &t.body
 	if b.whole && len(p) > b.room() {
 		t.spill()
 	}
 	for len(p) > 0 && !b.over() {
-		n := t.gather(p)
+		n := t.gather(p, dotless)
 		if n > 0 {
 			b.last = p[n-1]
 		}
@@ -123,10 +129,10 @@ func (t *Transaction) Write(p []byte) {
 
 // gather copies some of p behind what is gathered already: none if there is no
 // room for it.
-func (t *Transaction) gather(p []byte) int {
+func (t *Transaction) gather(p []byte, dotless bool) int {
 	b := &t.body
 	n := min(len(p), b.room())
-	if b.whole {
+	if b.whole || dotless {
 		b.n += copy(b.buffer[b.from+b.n:], p[:n])
 		return n
 	}

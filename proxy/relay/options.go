@@ -70,7 +70,7 @@ func DefaultTimeouts() Timeouts {
 
 func (o Options) withDefaults() Options {
 	if o.IdleTimeout == 0 {
-		o.IdleTimeout = 30 * time.Second
+		o.IdleTimeout = time.Minute
 	}
 	if o.Timeouts == (Timeouts{}) {
 		o.Timeouts = DefaultTimeouts()

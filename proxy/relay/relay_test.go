@@ -158,9 +158,15 @@ func sendInPieces(t *testing.T, pool *Pool, message string, piece int) smtp.Repl
 		t.Fatal(err)
 	}
 	tx.StartData()
+	lineStart := true
 	for len(message) > 0 {
 		n := min(piece, len(message))
-		tx.Write([]byte(message[:n]))
+		if part := message[:n]; strings.Contains(part, "\n.") || lineStart && part[0] == '.' {
+			tx.Write([]byte(part))
+		} else {
+			tx.WriteDotless([]byte(part))
+		}
+		lineStart = message[n-1] == '\n'
 		message = message[n:]
 	}
 	reply, err := tx.Finish()

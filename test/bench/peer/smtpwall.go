@@ -15,8 +15,9 @@ import (
 // nobody is the user that the proxy runs as: it needs no privilege.
 const nobody = 65534
 
-// Limits are raised to what a scenario opens, and the pool may be as large as
-// the number of connections that the direct clients make. Log and audit are as
+// Limits are raised to what a scenario opens. The pool lets 200 connections, as
+// many as the direct clients make, to clients that are all of one user: the rest
+// is kept for others. Log and audit are as
 // installed: a line and an event for each transaction.
 const smtpwallConfig = `mode = "observe"
 [host]
@@ -27,7 +28,7 @@ tls = "implicit"
 username = %[3]q
 password = { file = %[4]q }
 ca = %[5]q
-connections = 200
+connections = 220
 [delivery]
 spool = %[6]q
 [listen]
