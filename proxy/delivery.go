@@ -14,7 +14,8 @@ import (
 // with abort; abort after finish does nothing.
 type delivery interface {
 	// recipients gives a reply for each; an error ends the delivery.
-	recipients(ctx context.Context, rcpts []smtp.Recipient) ([]smtp.Reply, error)
+	// dataNext says that the data follows at once and will not be refused by us.
+	recipients(ctx context.Context, rcpts []smtp.Recipient, dataNext bool) ([]smtp.Reply, error)
 	// start says that data will come and will not be refused by us.
 	start()
 	// write takes octets of the message; what becomes of them, finish says.
@@ -35,7 +36,10 @@ type result struct {
 // relayDelivery streams to a relay.
 type relayDelivery struct{ transaction *relay.Transaction }
 
-func (d relayDelivery) recipients(ctx context.Context, rcpts []smtp.Recipient) ([]smtp.Reply, error) {
+func (d relayDelivery) recipients(ctx context.Context, rcpts []smtp.Recipient, dataNext bool) ([]smtp.Reply, error) {
+	if dataNext {
+		return d.transaction.LastRecipients(ctx, rcpts)
+	}
 	return d.transaction.Recipients(ctx, rcpts)
 }
 
@@ -75,7 +79,7 @@ type holdDelivery struct {
 	err    error
 }
 
-func (d *holdDelivery) recipients(_ context.Context, rcpts []smtp.Recipient) ([]smtp.Reply, error) {
+func (d *holdDelivery) recipients(_ context.Context, rcpts []smtp.Recipient, _ bool) ([]smtp.Reply, error) {
 	replies := make([]smtp.Reply, len(rcpts))
 	for i := range rcpts {
 		replies[i] = smtp.NewReply(250, smtp.EnhancedCode{2, 1, 5}, "recipient accepted")

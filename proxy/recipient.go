@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
@@ -125,7 +126,7 @@ func (s *session) offer(rcpts []smtp.Recipient) []smtp.Reply {
 				return slices.Repeat([]smtp.Reply{refusal}, len(rcpts))
 			}
 		}
-		replies, err := t.delivery.recipients(s.ctx, rcpts)
+		replies, err := t.delivery.recipients(s.ctx, rcpts, s.dataIsNext())
 		if err == nil {
 			t.outcome.err = nil // of a relay that was tried before
 			return s.fromRelay(replies)
@@ -137,6 +138,16 @@ func (s *session) offer(rcpts []smtp.Recipient) []smtp.Reply {
 		t.failed = nil // nothing was promised yet, the next relay may take it
 	}
 }
+
+// dataIsNext says that the client has pipelined DATA behind its recipients, and
+// that nothing of ours stands between.
+func (s *session) dataIsNext() bool {
+	next := s.reader.Unread()
+	return len(next) >= len(dataLine) && strings.EqualFold(string(next[:len(dataLine)]), dataLine) &&
+		!s.transaction.decision.CheckHeader
+}
+
+const dataLine = "DATA\r\n"
 
 // fromRelay makes the relay's replies ours.
 func (s *session) fromRelay(replies []smtp.Reply) []smtp.Reply {

@@ -61,7 +61,7 @@ func (b *body) over() bool { return b.reply != nil || b.failure != nil }
 // passes while the client still sends. Not to be called while the message may
 // still be refused here: data cannot be taken back.
 func (t *Transaction) StartData() {
-	if t.byChunk() || t.phase == phaseData {
+	if t.byChunk() || t.phase == phaseData || t.body.over() {
 		return
 	}
 	t.phase = phaseData

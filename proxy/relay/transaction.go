@@ -18,6 +18,7 @@ type Transaction struct {
 	phase       phase
 	flight      flight
 	refusal     smtp.Reply // of MAIL
+	accepted    bool       // a recipient was
 	body        body
 }
 
@@ -52,10 +53,25 @@ const maxFlight = 100
 // relay's own reply for each. A refusal of MAIL is every recipient's reply. The
 // error is an *Error; the transaction can then only be aborted.
 func (t *Transaction) Recipients(ctx context.Context, recipients []smtp.Recipient) ([]smtp.Reply, error) {
+	return t.handOver(ctx, recipients, false)
+}
+
+// LastRecipients is Recipients for those behind which the data will follow at
+// once and will not be refused by us: DATA goes in the same flight where that
+// saves a round trip (RFC 2920).
+func (t *Transaction) LastRecipients(ctx context.Context, recipients []smtp.Recipient) ([]smtp.Reply, error) {
+	return t.handOver(ctx, recipients, t.c.capabilities.Pipelining && !t.c.capabilities.Chunking)
+}
+
+func (t *Transaction) handOver(ctx context.Context, recipients []smtp.Recipient, withData bool) ([]smtp.Reply, error) {
+	if t.phase == phaseData || t.phase == phaseBroken {
+		// Another RCPT would be taken for a line of the message.
+		return nil, t.pool.fail(StepEnvelope, errDataBegun)
+	}
 	replies := make([]smtp.Reply, 0, len(recipients))
 	for len(recipients) > 0 {
 		n := min(len(recipients), maxFlight)
-		part, err := t.recipientFlight(ctx, recipients[:n])
+		part, err := t.recipientFlight(ctx, recipients[:n], withData && n == len(recipients))
 		if err != nil {
 			t.phase = phaseBroken
 			return nil, err
@@ -66,19 +82,19 @@ func (t *Transaction) Recipients(ctx context.Context, recipients []smtp.Recipien
 	return replies, nil
 }
 
-func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Recipient) ([]smtp.Reply, error) {
+func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Recipient, withData bool) ([]smtp.Reply, error) {
 	if t.phase == phaseRefused {
 		return slices.Repeat([]smtp.Reply{t.refusal}, len(recipients)), nil
 	}
 	kept := t.phase == phaseNew && t.c.kept
-	replies, err := t.sendEnvelope(recipients)
+	replies, err := t.sendEnvelope(recipients, withData)
 	if err != nil && kept && ctx.Err() == nil {
 		// The relay closed a kept connection: nothing of the message was
 		// handed over, so a new one may try.
 		if err = t.replaceConnection(ctx); err != nil {
 			return nil, err
 		}
-		replies, err = t.sendEnvelope(recipients)
+		replies, err = t.sendEnvelope(recipients, withData)
 	}
 	if err != nil {
 		return nil, t.pool.fail(stepOfCause(err), err)
@@ -114,8 +130,8 @@ func (t *Transaction) replaceConnection(ctx context.Context) error {
 	return nil
 }
 
-// sendEnvelope sends what is due of RSET, MAIL and RCPT in one flight.
-func (t *Transaction) sendEnvelope(recipients []smtp.Recipient) ([]smtp.Reply, error) {
+// sendEnvelope sends what is due of RSET, MAIL, RCPT and DATA in one flight.
+func (t *Transaction) sendEnvelope(recipients []smtp.Recipient, withData bool) ([]smtp.Reply, error) {
 	t.flight.start()
 	mail := t.phase == phaseNew
 	reset := mail && t.c.needsReset
@@ -128,9 +144,17 @@ func (t *Transaction) sendEnvelope(recipients []smtp.Recipient) ([]smtp.Reply, e
 	for _, rcpt := range recipients {
 		t.flight.add(appendRcpt(t.flight.line(), rcpt, t.c.capabilities))
 	}
+	if withData {
+		t.flight.add(append(t.flight.line(), dataCommand...))
+	}
 	replies, err := t.flight.send(t.c, t.pool.options.Timeouts.Command)
 	if err != nil {
 		return nil, err
+	}
+	if withData {
+		var data smtp.Reply
+		replies, data = replies[:len(replies)-1], replies[len(replies)-1]
+		defer func() { t.dataReply(data) }()
 	}
 	if reset {
 		if !replies[0].Positive() {
@@ -141,7 +165,22 @@ func (t *Transaction) sendEnvelope(recipients []smtp.Recipient) ([]smtp.Reply, e
 	if mail {
 		return t.mailReply(replies[0], replies[1:])
 	}
-	return asRecipientReplies(replies)
+	return t.asRecipientReplies(replies)
+}
+
+// dataReply is the answer to a DATA that went with the recipients. Where it is
+// no, the relay keeps the envelope. Where it is yes for a recipient of whom it
+// said no, only closing takes it back: RFC 2920 section 3.1 would send an empty
+// message.
+func (t *Transaction) dataReply(reply smtp.Reply) {
+	switch {
+	case reply.Code == 354 && t.accepted:
+		t.phase = phaseData
+	case reply.Code == 354, aboutUs(reply) && t.accepted:
+		t.phase = phaseBroken
+	case t.accepted && (reply.Transient() || reply.Permanent()):
+		t.body.reply = &reply
+	}
 }
 
 func (t *Transaction) mailReply(mail smtp.Reply, rest []smtp.Reply) ([]smtp.Reply, error) {
@@ -154,18 +193,21 @@ func (t *Transaction) mailReply(mail smtp.Reply, rest []smtp.Reply) ([]smtp.Repl
 		return slices.Repeat([]smtp.Reply{mail}, len(rest)), nil
 	}
 	t.phase = phaseEnvelope
-	return asRecipientReplies(rest)
+	return t.asRecipientReplies(rest)
 }
 
 // asRecipientReplies refuses what is no answer to RCPT.
-func asRecipientReplies(replies []smtp.Reply) ([]smtp.Reply, error) {
+func (t *Transaction) asRecipientReplies(replies []smtp.Reply) ([]smtp.Reply, error) {
 	for _, reply := range replies {
 		if aboutUs(reply) {
 			return nil, &refusal{reply}
 		}
+		t.accepted = t.accepted || reply.Positive()
 	}
 	return replies, nil
 }
+
+var errDataBegun = errors.New("the relay waits for data or is gone")
 
 // Abort gives the transaction up. It may be called after Finish, and does
 // nothing then.
