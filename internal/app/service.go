@@ -57,15 +57,13 @@ func (p *process) runUntilStopped(ctx context.Context) error {
 // came of it.
 func (p *process) reloadNow(ctx context.Context) {
 	p.tell(systemd.Reloading())
-	status := "reloaded"
 	if err := p.reload(ctx); err != nil {
 		p.log.Error("reload refused, nothing has changed", zap.Error(err))
-		status = "the last reload was refused: " + err.Error()
-	} else {
-		p.log.Info("reloaded")
-		status = p.status()
+		p.tell(systemd.Ready("the last reload was refused: " + err.Error()))
+		return
 	}
-	p.tell(systemd.Ready(status))
+	p.log.Info("reloaded")
+	p.tell(systemd.Ready(p.status()))
 }
 
 func (p *process) end(ctx context.Context) error {

@@ -122,8 +122,8 @@ func TestRunGoesOnWhenTheRulesDriftAtOnce(t *testing.T) {
 		}
 		other := g.options()
 		other.Rules.Mode = rules.Observe
-		if err := g.Reload(t.Context(), other); err != nil || g.mode() != rules.Observe {
-			t.Errorf("reload: %v, mode %s", err, g.mode())
+		if err := g.Reload(t.Context(), other); err != nil || g.options().Rules.Mode != rules.Observe {
+			t.Errorf("reload: %v, mode %s", err, g.options().Rules.Mode)
 		}
 		if s := g.relays.status(); len(s) != 1 || len(s[0].Addresses) != 1 || len(g.conditions.all()) != 0 {
 			t.Errorf("relays %+v, conditions %v", s, g.conditions.all())
@@ -300,12 +300,12 @@ func TestReload(t *testing.T) {
 		}
 		other := Options{Rules: rules.Options{Mode: rules.Observe, ProxyUID: proxyUID}, Relays: []Relay{{Name: "x", Host: "192.0.2.2", Ports: []uint16{465}}}}
 		k.failing("apply", errors.New("no memory"))
-		if err := g.Reload(t.Context(), other); err == nil || g.mode() != rules.Enforce || g.relays.status()[0].Name != "main" {
-			t.Errorf("rules that the kernel refuses: %v, mode %s, relays %v", err, g.mode(), g.relays.status())
+		if err := g.Reload(t.Context(), other); err == nil || g.options().Rules.Mode != rules.Enforce || g.relays.status()[0].Name != "main" {
+			t.Errorf("rules that the kernel refuses: %v, mode %s, relays %v", err, g.options().Rules.Mode, g.relays.status())
 		}
 		k.failing("apply", nil)
-		if err := g.Reload(t.Context(), other); err != nil || g.mode() != rules.Observe {
-			t.Errorf("got %v, mode %s", err, g.mode())
+		if err := g.Reload(t.Context(), other); err != nil || g.options().Rules.Mode != rules.Observe {
+			t.Errorf("got %v, mode %s", err, g.options().Rules.Mode)
 		}
 		synctest.Wait()
 		if want := endpoints("192.0.2.1:587", "192.0.2.2:465"); !slices.Equal(k.applied.Relays, want) || k.applied.Mode != rules.Observe {

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
-	"github.com/smtpwall/smtpwall/rules"
 	"github.com/smtpwall/smtpwall/rules/nft"
 )
 
@@ -207,6 +206,3 @@ func (g *Guard) protect(ctx context.Context, run func(context.Context) error) (e
 	}()
 	return run(ctx)
 }
-
-// mode is that of the rules in force.
-func (g *Guard) mode() rules.Mode { return g.options().Rules.Mode }

@@ -112,4 +112,5 @@ var (
 	errBusy        = errors.New("all connections were busy for too long")
 	errExtraReply  = errors.New("the relay sent more replies than there were commands")
 	errLess        = errors.New("the relay offers less than it did before")
+	errDataBegun   = errors.New("the relay waits for data or is gone")
 )

@@ -151,17 +151,25 @@ func (t *Transaction) sendEnvelope(recipients []smtp.Recipient, withData bool) (
 	if err != nil {
 		return nil, err
 	}
-	if withData {
-		var data smtp.Reply
-		replies, data = replies[:len(replies)-1], replies[len(replies)-1]
-		defer func() { t.dataReply(data) }()
-	}
 	if reset {
 		if !replies[0].Positive() {
 			return nil, &refusal{replies[0]}
 		}
 		t.c.needsReset, replies = false, replies[1:]
 	}
+	if !withData {
+		return t.envelopeReplies(mail, replies)
+	}
+	last := len(replies) - 1
+	taken, err := t.envelopeReplies(mail, replies[:last])
+	if err == nil {
+		t.dataReply(replies[last])
+	}
+	return taken, err
+}
+
+// envelopeReplies reads the replies to MAIL, if it was in the flight, and RCPT.
+func (t *Transaction) envelopeReplies(mail bool, replies []smtp.Reply) ([]smtp.Reply, error) {
 	if mail {
 		return t.mailReply(replies[0], replies[1:])
 	}
@@ -206,8 +214,6 @@ func (t *Transaction) asRecipientReplies(replies []smtp.Reply) ([]smtp.Reply, er
 	}
 	return replies, nil
 }
-
-var errDataBegun = errors.New("the relay waits for data or is gone")
 
 // Abort gives the transaction up. It may be called after Finish, and does
 // nothing then.
