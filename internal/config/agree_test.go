@@ -1,10 +1,12 @@
 package config
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/smtpwall/smtpwall/proxy/auth"
 	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
 // The rooms that use accounts and rules check them again. These tests hold our
@@ -81,6 +83,32 @@ func TestPatternsAgreeWithPolicy(t *testing.T) {
 		ours := checkSenderPattern(pattern)
 		if (ours == nil) != want || (theirs == nil) != want {
 			t.Errorf("%q: config says %v, policy says %v, want accepted: %t", pattern, ours, theirs, want)
+		}
+	}
+}
+
+func TestMailboxesAgreeWithSMTP(t *testing.T) {
+	for mailbox, want := range map[string]bool{
+		"admin@example.com": true, "first.last+tag@mail.example.com": true, "root@localhost": true, "o'brien@example.com": true, "A@B": true,
+		strings.Repeat("a", 64) + "@example.com": true,
+		"": false, "admin": false, "@example.com": false, "admin@": false, "<admin@example.com>": false, "Admin <admin@example.com>": false,
+		"a@b@example.com": false, ".a@example.com": false, "a.@example.com": false, "a..b@example.com": false, "a b@example.com": false,
+		"a@example..com": false, "a@example.com.": false, "a@-example.com": false, "a,b@example.com": false, "a@example.com\r\nBcc: x": false,
+		strings.Repeat("a", 65) + "@example.com": false,
+	} {
+		_, _, theirs := smtp.ParseMail("FROM:<"+mailbox+">", smtp.Capabilities{})
+		ours := checkMailbox(mailbox)
+		if (ours == nil) != want || (theirs == nil && mailbox != "") != want {
+			t.Errorf("%q: config says %v, smtp says %v, want accepted: %t", mailbox, ours, theirs, want)
+		}
+	}
+}
+
+// TestMailboxesThatFewTake holds what RFC 5321 allows and a relay may refuse.
+func TestMailboxesThatFewTake(t *testing.T) {
+	for _, mailbox := range []string{`"a b"@example.com`, "a@[192.0.2.1]", "a@192.0.2.1", "müller@example.com", "a@bücher.example", "a@ex_ample.com"} {
+		if checkMailbox(mailbox) == nil {
+			t.Errorf("%s is taken for a mailbox", mailbox)
 		}
 	}
 }

@@ -110,6 +110,12 @@ func duration(into *time.Duration, low, high time.Duration) binding {
 	}, func(span time.Duration) string { return quote(formatDuration(span)) }}
 }
 
+// rate binds a number of messages a second; 0 is no limit.
+func rate(into *float64) binding {
+	return single[float64]{into, kindString, "a rate", `"600 messages/minute"`, parseRate,
+		func(perSecond float64) string { return quoteSet(formatRate(perSecond)) }}
+}
+
 // count binds a whole number between low and high.
 func count(into *int, low, high int) binding {
 	noun := fmt.Sprintf("a whole number from %d to %d", low, high)

@@ -48,10 +48,31 @@ func (d *decoder) checkDelivery() {
 				fmt.Sprintf("add %q to relays of [delivery]", relay.Name)})
 		}
 	}
-	if c.Delivery.SpoolMax < c.Session.MaxMessage {
-		d.wrong(at.at("spool_max"), flaw{fmt.Sprintf("%s is less than one message may have (max_message = %q)", formatSize(c.Delivery.SpoolMax), formatSize(c.Session.MaxMessage)),
+	d.checkSpool(at)
+}
 
-			"raise spool_max, or lower max_message of [session]"})
+// checkSpool also settles what one identity may fill where the file does not
+// say: half of the spool, but enough for one message.
+func (d *decoder) checkSpool(at ref) {
+	c := &d.config.Delivery
+	d.checkRoom(at.at("spool_max"), c.SpoolMax)
+	limit := at.at("spool_max_per_identity")
+	if !at.has("spool_max_per_identity") || d.blames(limit) {
+		c.SpoolMaxPerIdentity = max(c.SpoolMax/2, d.config.Session.MaxMessage)
+		return
+	}
+	d.checkRoom(limit, c.SpoolMaxPerIdentity)
+	if c.SpoolMaxPerIdentity > c.SpoolMax {
+		d.doubt(limit, flaw{fmt.Sprintf("%s has no effect: spool_max is %s", formatSize(c.SpoolMaxPerIdentity), formatSize(c.SpoolMax)),
+			"lower it, or raise spool_max"})
+	}
+}
+
+// checkRoom refuses a limit that one message could never pass.
+func (d *decoder) checkRoom(at place, room int64) {
+	if message := d.config.Session.MaxMessage; room < message {
+		d.wrong(at, flaw{fmt.Sprintf("%s is less than one message may have (max_message = %q)", formatSize(room), formatSize(message)),
+			"raise " + lastPart(at.key) + ", or lower max_message of [session]"})
 	}
 }
 

@@ -66,6 +66,10 @@ func (d *decoder) checkListen() {
 		d.wrong(at.at("submission"), flaw{"there is no listener at all",
 			`write submission = ["127.0.0.1:587", "[::1]:587"]`})
 	}
+	if l.Admin != "" && l.Admin == l.Socket {
+		d.wrong(at.at("admin"), flaw{"is the same path as socket, on which everybody may send mail",
+			`write admin = "/run/smtpwall/admin.sock"`})
+	}
 	d.checkOverlap(at)
 	for _, r := range l.roles() {
 		for _, address := range r.addresses {

@@ -52,9 +52,10 @@ type Relay struct {
 	Username    string // "": no AUTH
 	Password    Secret
 	Auth        Auth
-	CAFile      string // PEM, instead of the system's roots; "" uses those
-	Pins        []Pin  // one of them must match, on top of the chain check; none: no pinning
-	Connections int    // at most so many at one time
+	CAFile      string  // PEM, instead of the system's roots; "" uses those
+	Pins        []Pin   // one of them must match, on top of the chain check; none: no pinning
+	Connections int     // at most so many at one time
+	Rate        float64 // at most so many messages a second, on average; 0: as many as it takes
 }
 
 // TLS is how a relay connection gets its TLS.
@@ -90,13 +91,22 @@ type Delivery struct {
 	Relays   []string // names, in the order to try; all relays in the file's order where the file names none
 	Spool    string   // directory of messages that we have custody of
 	SpoolMax int64    // bytes; when the spool holds so much, messages for it are refused with 452
+	// SpoolMaxPerIdentity is how many bytes of the spool one identity may fill.
+	SpoolMaxPerIdentity int64
+	Expire              time.Duration // how long a message is tried
+	// Postmaster is the mailbox that hears of what can be neither delivered nor
+	// returned; "" for none.
+	Postmaster string
 }
 
 // DeliveryMode says who has custody of a message first.
 type DeliveryMode string
 
-// DeliveryProxy makes the relay's reply the client's reply.
-const DeliveryProxy DeliveryMode = "proxy"
+// Delivery modes.
+const (
+	DeliveryProxy DeliveryMode = "proxy" // the relay's reply is the client's reply, unless the relay is down
+	DeliveryQueue DeliveryMode = "queue" // the spool has it first, and the client is answered at once
+)
 
 // Listen says where clients reach the proxy. No address appears twice.
 type Listen struct {
@@ -104,6 +114,7 @@ type Listen struct {
 	Submissions    []netip.AddrPort // implicit TLS, RFC 8314
 	Alternate      []netip.AddrPort // STARTTLS on the unregistered third port
 	Socket         string           // Unix stream socket; "" for none
+	Admin          string           // Unix stream socket of the commands; "" for none
 	AuthWithoutTLS bool             // offer AUTH before TLS too
 }
 

@@ -10,13 +10,20 @@ import (
 // every account send.
 func Default() *Config {
 	return &Config{
-		Mode:     Observe,
-		Delivery: Delivery{Mode: DeliveryProxy, Spool: "/var/lib/smtpwall/spool", SpoolMax: 1 << 30},
+		Mode: Observe,
+		Delivery: Delivery{
+			Mode:                DeliveryProxy,
+			Spool:               "/var/lib/smtpwall/spool",
+			SpoolMax:            1 << 30,
+			SpoolMaxPerIdentity: 1 << 29,
+			Expire:              5 * day, // RFC 5321 section 4.5.4.1: at least 4 to 5 days
+		},
 		Listen: Listen{
 			Submission:  loopback(587),
 			Submissions: loopback(465),
 			Alternate:   loopback(2525),
 			Socket:      "/run/smtpwall/submit.sock",
+			Admin:       "/run/smtpwall/admin.sock",
 		},
 		Firewall:     Firewall{Port25: Port25Reject, SubmissionPorts: SubmissionRedirect, AnyPort: AnyPortOff},
 		Certificates: Certificates{Source: SourceLocal},

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/pelletier/go-toml/v2"
@@ -56,6 +57,7 @@ func FuzzParse(f *testing.F) {
 func FuzzParseValues(f *testing.F) {
 	for _, text := range []string{"50MiB", "1h30m", "127.0.0.1:587", "[::1]:587", "smtp.example.com:587", "vps1.example.net", "*@example.com",
 		"$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG", "sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+		"600 messages/minute", "5d12h", "admin@example.com",
 		"$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", "SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA", "/var/lib/smtpwall", "4294967295"} {
 		f.Add(text)
 	}
@@ -65,6 +67,12 @@ func FuzzParseValues(f *testing.F) {
 		}
 		if span, err := parseDuration(text); err == nil && span < 0 {
 			t.Errorf("%q: negative duration %s", text, span)
+		}
+		if perSecond, err := parseRate(text); err == nil && (perSecond <= 0 || perSecond > maxRate) {
+			t.Errorf("%q: a rate of %g", text, perSecond)
+		}
+		if checkMailbox(text) == nil && checkAddressPattern(text) != nil && !strings.ContainsAny(text, "*?") {
+			t.Errorf("%q is a mailbox, but no address", text)
 		}
 		if address, err := parseListener(text); err == nil {
 			if back, err := parseListener(address.String()); err != nil || back != address {

@@ -123,7 +123,7 @@ var manualStart = []manualPart{
 	{"SYNOPSIS", `/etc/smtpwall/smtpwall.toml`},
 	{"DESCRIPTION", "The file is TOML. Every key has a safe default, and an empty file, or none, is a valid configuration: observe mode, loopback listeners, and mail held in the spool until a relay is configured. " +
 		"Unknown keys are errors. `smtpwall check` reports everything that is wrong with the file in one run, and `systemctl reload smtpwall` refuses a file with errors and goes on with the one before.\n\n" +
-		`Sizes and durations are strings with a unit: B, KiB, MiB, GiB, kB, MB, GB; ms, s, m, h. "1h30m" is a duration.` + "\n\n" +
+		`Sizes and durations are strings with a unit: B, KiB, MiB, GiB, kB, MB, GB; ms, s, m, h, d. "1h30m" is a duration, and a day has 24 hours.` + "\n\n" +
 		`In patterns * stands for any number of characters and ? for one. In a pattern for mail addresses neither reaches across the @, and case does not count.`},
 	{"SECRETS", `A secret never stands in the file itself. Its place does, in one of three forms:
 
@@ -165,6 +165,8 @@ var manualEnd = []manualPart{
 /etc/smtpwall/credentials
 
 /var/lib/smtpwall/spool
+
+/run/smtpwall/submit.sock, /run/smtpwall/admin.sock
 
 /var/log/smtpwall/transactions.jsonl, /var/log/smtpwall/attempts.jsonl`},
 	{"SEE ALSO", "systemd.exec(5) on credentials, nft(8), https://toml.io"},

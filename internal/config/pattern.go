@@ -60,6 +60,29 @@ func checkAddressPattern(pattern string) error {
 	return checkDomainPattern(pattern[strings.LastIndexByte(pattern, '@')+1:])
 }
 
+// checkMailbox accepts a mailbox that every relay takes: RFC 5321 section 4.1.2
+// without quoted strings, address literals and what needs SMTPUTF8.
+func checkMailbox(mailbox string) error {
+	at := strings.LastIndexByte(mailbox, '@')
+	local, domain := mailbox[:max(at, 0)], mailbox[at+1:]
+	if len(mailbox) > 254 || len(local) > 64 || !isDotString(local) || checkHostName(domain) != nil {
+		return flaw{fmt.Sprintf("%q is not a mailbox", mailbox), `write a name and a domain: "admin@example.com"`}
+	}
+	return nil
+}
+
+// isDotString reports whether text is atoms with a dot between, RFC 5321
+// section 4.1.2 and RFC 5322 section 3.2.3.
+func isDotString(text string) bool {
+	const special = "!#$%&'*+-/=?^_`{|}~."
+	for _, c := range []byte(text) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(special, c) >= 0) {
+			return false
+		}
+	}
+	return text != "" && !strings.Contains("."+text+".", "..")
+}
+
 // checkSenderPattern also accepts the null reverse-path, RFC 5321 section
 // 4.5.5.
 func checkSenderPattern(pattern string) error {

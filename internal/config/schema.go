@@ -117,7 +117,13 @@ func relayFields(r *Relay) []field {
 		}, {
 			name:    "connections",
 			binding: count(&r.Connections, 1, 1000),
-			doc:     "At most so many connections to the relay at one time.",
+			doc:     "At most so many connections to the relay at one time. When it says that these are too many, fewer are made for a while.",
+		}, {
+			name:    "rate",
+			binding: rate(&r.Rate),
+			doc: "At most so many messages for the relay in a second, minute, hour or day, evenly spread. What comes faster waits in the spool. " +
+				"By default as many as the relay takes; when it says that these are too many, fewer are sent for a while.",
+			example: `"600 messages/minute"`,
 		},
 	}
 }
@@ -130,10 +136,10 @@ func deliverySection(v *Delivery) section {
 			{
 				name: "mode",
 				binding: enum[DeliveryMode]{&v.Mode, []option{
-					{word: "proxy", doc: "the relay's reply is the client's reply"},
-					{word: "queue", later: true},
+					{word: "proxy", doc: "the relay's reply is the client's reply; while the relay is down the spool takes the message"},
+					{word: "queue", doc: "the spool takes each message, safe on disk, and the client is answered at once"},
 				}},
-				doc: "Who has custody of a message first.",
+				doc: "Who has custody of a message first. What the spool has is tried again until it is delivered, or until it expires.",
 			}, {
 				name:    "relays",
 				binding: texts(&v.Relays, "a relay's name", "main", checkName),
@@ -147,6 +153,21 @@ func deliverySection(v *Delivery) section {
 				name:    "spool_max",
 				binding: size(&v.SpoolMax, 1<<20, 1<<44),
 				doc:     "How large the spool may grow. Further messages are refused with 452, and the client keeps them.",
+			}, {
+				name:    "spool_max_per_identity",
+				binding: size(&v.SpoolMaxPerIdentity, 64<<10, 1<<44),
+				doc: "How much of it one identity, that is one container, user or account, may fill. Further messages from there are refused with 452. " +
+					"By default half of spool_max, or one message of the largest size.",
+			}, {
+				name:    "expire",
+				binding: duration(&v.Expire, time.Hour, 30*day),
+				doc:     "How long the spool tries to deliver a message. Then it goes back to its sender as a notice.",
+			}, {
+				name:    "postmaster",
+				binding: text(&v.Postmaster, "a mailbox", "admin@example.com", checkMailbox),
+				doc: "The mailbox that gets a digest of the messages that could be neither delivered nor returned: a notice goes only to a sender " +
+					"that policy lets the identity send as. By default nobody gets it, and the audit alone tells.",
+				example: `"admin@example.com"`,
 			},
 		},
 	}

@@ -12,7 +12,7 @@ func listenSection(v *Listen) section {
 		name: "listen",
 		doc: "Where clients reach the proxy. In enforce mode connections that are redirected arrive here as well, so IPv4 and IPv6 loopback addresses " +
 			"must both be listed for each of the three roles then. An empty list closes a role. " +
-			"With the packaged service smtpwall.socket opens these sockets, and must list the same addresses.",
+			"With the packaged service smtpwall.socket and smtpwall-admin.socket open these sockets, and must list the same addresses.",
 		fields: []field{
 			{
 				name:    "submission",
@@ -30,6 +30,11 @@ func listenSection(v *Listen) section {
 				name:    "socket",
 				binding: text(&v.Socket, "an absolute path", v.Socket, checkSocketPath),
 				doc:     "A Unix socket for local programs, and for containers by bind mount; \"\" for none.",
+			}, {
+				name:    "admin",
+				binding: text(&v.Admin, "an absolute path", v.Admin, checkSocketPath),
+				doc: "A Unix socket for `smtpwall status`, `smtpwall queue` and `smtpwall hold`; \"\" for none. " +
+					"Root and members of its group, smtpwall, may use it: they can read and drop all mail in the spool.",
 			}, {
 				name:    "containers",
 				binding: nothing{"mount the socket of [listen] into the container"},

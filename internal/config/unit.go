@@ -52,25 +52,43 @@ func formatSize(bytes int64) string {
 	return strconv.FormatInt(bytes, 10) + "B"
 }
 
-// parseDuration reads a duration with its units, such as "10m" or "1h30m".
+// day is the longest unit of durations: 24 hours, whatever the calendar says.
+const day = 24 * time.Hour
+
+// parseDuration reads a duration with its units, such as "10m", "1h30m" or "5d".
 func parseDuration(text string) (time.Duration, error) {
 	duration, err := time.ParseDuration(text)
+	if days, rest, found := strings.Cut(text, "d"); found {
+		duration, err = parseDays(days, rest)
+	}
 	switch {
-	case err == nil && duration >= 0:
+	case err == nil && duration >= 0: // a sum that is too large is negative
 		return duration, nil
 	case strings.Trim(text, "0123456789.") == "" && text != "":
-		return 0, flaw{fmt.Sprintf("%q is not a duration: it has no unit", text),
-			`write a number and a unit, s, m or h: "10m"`}
-	case strings.HasSuffix(text, "d"):
-		return 0, flaw{fmt.Sprintf("%q is not a duration", text), `count in hours: "24h" is a day`}
+		return 0, flaw{fmt.Sprintf("%q is not a duration: it has no unit", text), durationHint}
 	default:
-		return 0, flaw{fmt.Sprintf("%q is not a duration", text), `write a number and a unit, s, m or h: "10m"`}
+		return 0, flaw{fmt.Sprintf("%q is not a duration", text), durationHint}
 	}
 }
 
+// parseDays adds whole days to a shorter duration, which may be "".
+func parseDays(days, rest string) (time.Duration, error) {
+	whole, err := strconv.ParseUint(days, 10, 16)
+	if err != nil {
+		return 0, err
+	}
+	part, err := time.ParseDuration("0h" + rest) // which takes no sign here, and no number without a unit
+	return time.Duration(whole)*day + part, err
+}
+
+const durationHint = `write a number and a unit, s, m, h or d: "10m"`
+
 // formatDuration writes a duration without the zero units that time.Duration
-// shows: "5m", not "5m0s".
+// shows: "5m", not "5m0s". Several days are counted as such: "5d".
 func formatDuration(duration time.Duration) string {
+	if duration > day && duration%day == 0 {
+		return strconv.FormatInt(int64(duration/day), 10) + "d"
+	}
 	text := duration.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")
@@ -79,4 +97,49 @@ func formatDuration(duration time.Duration) string {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
+}
+
+// spans are the windows of a rate.
+var spans = []struct {
+	name string
+	span time.Duration
+}{{"second", time.Second}, {"minute", time.Minute}, {"hour", time.Hour}, {"day", day}}
+
+// maxRate is far more than any relay takes, in messages a second.
+const maxRate = 1_000_000
+
+// parseRate reads a number of messages in a span of time, such as "600
+// messages/minute", as messages a second.
+func parseRate(text string) (float64, error) {
+	malformed := flaw{fmt.Sprintf("%q is not a rate", text), `write messages per second, minute, hour or day: "600 messages/minute"`}
+	digits, unit, _ := strings.Cut(text, " ")
+	noun, window, _ := strings.Cut(strings.TrimSpace(unit), "/")
+	number, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil || noun != "messages" && noun != "message" {
+		return 0, malformed
+	}
+	for _, s := range spans {
+		switch perSecond := float64(number) / s.span.Seconds(); {
+		case s.name != window:
+		case number == 0:
+			return 0, flaw{"with a rate of 0 nothing would ever be sent", "remove it for no limit, or remove the relay"}
+		case perSecond > maxRate:
+			return 0, flaw{fmt.Sprintf("%q is too large", text), "remove it for no limit"}
+		default:
+			return perSecond, nil
+		}
+	}
+	return 0, malformed
+}
+
+// formatRate writes messages a second by the shortest span that they are a
+// whole number of, "" for 0.
+func formatRate(perSecond float64) string {
+	for _, s := range spans {
+		number := math.Round(perSecond * s.span.Seconds())
+		if number >= 1 && number/s.span.Seconds() == perSecond {
+			return fmt.Sprintf("%.0f messages/%s", number, s.name)
+		}
+	}
+	return ""
 }
