@@ -90,8 +90,15 @@ type Relay struct {
 	mu        sync.Mutex
 	recorded  *sync.Cond
 	messages  []RelayMessage
-	listeners []net.Listener
+	listeners []relayListener
+	kept      []keptAddress // of listeners that are down
 	open      map[*session]struct{}
+}
+
+// relayListener is a listener with what is spoken on it.
+type relayListener struct {
+	net.Listener
+	implicit bool
 }
 
 // NewRelay makes a relay that listens nowhere yet; Serve gives it listeners.
@@ -148,7 +155,7 @@ func StartRelay(opts RelayOptions) (*Relay, error) {
 // implicit set each connection begins with the TLS handshake (RFC 8314).
 func (r *Relay) Serve(listener net.Listener, implicit bool) {
 	r.mu.Lock()
-	r.listeners = append(r.listeners, listener)
+	r.listeners = append(r.listeners, relayListener{listener, implicit})
 	if implicit {
 		r.implicit = listener.Addr()
 	} else {
@@ -199,6 +206,9 @@ func (r *Relay) Close() error {
 	for _, listener := range r.listeners {
 		errs = append(errs, listener.Close())
 	}
+	for _, kept := range r.kept {
+		errs = append(errs, kept.socket.Close())
+	}
 	for s := range r.open {
 		s.raw.Close()
 	}
@@ -243,6 +253,9 @@ func (r *Relay) admit(s *session) bool {
 	case <-r.done:
 		return false
 	default:
+	}
+	if len(r.listeners) == 0 {
+		return false // it came in as Down closed the door
 	}
 	r.open[s] = struct{}{}
 	s.number = r.counters.connections.Add(1)

@@ -12,6 +12,9 @@ import (
 // headLimit is how far into the content RelayOptions.DigestFrom is looked for.
 const headLimit = 16 << 10
 
+// markerLimit bounds the line whose rest is RelayMessage.Marker.
+const markerLimit = 512
+
 // transaction is the state between MAIL and end of data.
 type transaction struct {
 	message RelayMessage
@@ -32,12 +35,15 @@ type content struct {
 	digest hash.Hash
 	sought []byte // DigestFrom, until it is found
 	head   []byte // what came before it was
+	line   []byte // the one that it begins, as far as it has come
+	ended  bool   // that line is whole, or too long
 	bytes  []byte
 	fault  *Fault // due at StepContent
 }
 
 func (s *session) newContent() *content {
 	c := &content{opts: &s.relay.opts, digest: s.relay.opts.Digest(), sought: []byte(s.relay.opts.DigestFrom)}
+	c.ended = len(c.sought) == 0
 	if fault, found := s.relay.faults.find(StepContent, ""); found {
 		c.fault = &fault
 	}
@@ -50,17 +56,38 @@ func (c *content) write(b []byte) {
 		c.bytes = append(c.bytes, b...)
 	}
 	if len(c.sought) == 0 {
+		c.mark(b)
 		c.digest.Write(b)
 		return
 	}
 	c.head = append(c.head, b...)
 	if at := lineBeginning(c.head, c.sought); at >= 0 {
+		c.mark(c.head[at:])
 		c.digest.Write(c.head[at:])
 		c.sought, c.head = nil, nil
 	} else if len(c.head) > headLimit {
+		c.ended = true
 		c.digest.Write(c.head)
 		c.sought, c.head = nil, nil
 	}
+}
+
+// mark gathers the line that DigestFrom begins.
+func (c *content) mark(b []byte) {
+	if c.ended {
+		return
+	}
+	c.line = append(c.line, b[:min(len(b), markerLimit-len(c.line))]...)
+	if at := bytes.IndexByte(c.line, '\r'); at >= 0 {
+		c.line, c.ended = c.line[:at], true
+	} else if len(c.line) == markerLimit {
+		c.line, c.ended = nil, true
+	}
+}
+
+// marker is what tells this message from others: RelayMessage.Marker.
+func (c *content) marker() string {
+	return strings.TrimSpace(strings.TrimPrefix(string(c.line), c.opts.DigestFrom))
 }
 
 // lineBeginning is the offset of the first line that begins with prefix.
@@ -170,11 +197,13 @@ func (s *session) take(b []byte) effect {
 	}
 	fault := *c.fault
 	c.fault = nil
-	if fault.Act == Stall && fault.For > 0 {
-		s.sleep(fault.For)
+	switch fault.Act {
+	case Stall:
+		if !s.stall(fault) {
+			return over
+		}
 		return proceed
-	}
-	if fault.Act == Answer || fault.Act == Twice || fault.Act == Silent {
+	case Answer, Raw, Twice, Silent:
 		return proceed
 	}
 	result := s.misbehave(fault, "")
@@ -233,11 +262,18 @@ func (s *session) finish(line string) effect {
 		return s.refuse("552 5.3.4 message too big")
 	}
 	usual := "250 2.0.0 Ok: queued as R" + strconv.FormatInt(s.relay.counters.transactions.Load()+1, 10)
+	s.taken = false
 	result := s.step(StepEnd, line, usual)
-	if result == proceed {
-		t.message.At = time.Now()
-		t.message.Size, t.message.Digest, t.message.Bytes = t.content.size, t.content.sum(), t.content.bytes
-		s.relay.record(t.message)
+	if result == proceed || s.taken {
+		s.relay.record(t.taken())
 	}
 	return result
+}
+
+// taken is the message as it is recorded.
+func (t *transaction) taken() RelayMessage {
+	t.message.At = time.Now()
+	t.message.Size, t.message.Digest, t.message.Bytes = t.content.size, t.content.sum(), t.content.bytes
+	t.message.Marker = t.content.marker()
+	return t.message
 }

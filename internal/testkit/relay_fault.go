@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,9 +36,10 @@ type Act uint8
 // (Answer, Twice, Silent) do nothing.
 const (
 	Answer    Act = iota // reply with Fault.Text; 2yz and 3yz take effect, others refuse
+	Raw                  // as Answer, but the octets of Fault.Text as they are, their line ends included
 	Hangup               // close the connection in good order
 	Reset                // close it with a TCP reset
-	Stall                // neither read nor write for Fault.For, then go on; 0: until the connection is closed here
+	Stall                // neither read nor write for Fault.For or until Fault.Until is closed, then go on; without both: until the connection is closed here
 	Garbage              // bytes that are no reply, then go on as if refused
 	LongLine             // one reply line of 1 MiB, then go on as if refused
 	ManyLines            // one reply of 100,000 lines, then go on as if refused
@@ -47,17 +49,24 @@ const (
 
 // Fault is one misbehaviour.
 type Fault struct {
-	Act  Act
-	Text string        // for Answer: the reply, lines separated by \n, codes included
-	For  time.Duration // for Stall
+	Act   Act
+	Text  string          // for Answer: the reply, lines separated by \n, codes included
+	For   time.Duration   // for Stall
+	Until <-chan struct{} // for Stall
 
 	// Only commands whose line contains this count; "" is all.
 	Contains string
 	// Skip lets that many pass first; Times is how often to misbehave then, 0
-	// for ever.
+	// for ever; Again begins anew after that: a relay that flaps.
 	Skip, Times int
+	Again       bool
+	// Chance is how likely the fault acts each time that it could; 0 is always.
+	Chance float64
 	// Bytes of content to read before a fault at StepContent.
 	Bytes int64
+	// Taken, at StepEnd: the message is taken and recorded whatever is said of
+	// it, so that only the reply is lost.
+	Taken bool
 }
 
 // On adds a fault at a step; where several fit, the one added first acts.
@@ -106,10 +115,21 @@ func (t *faultTable) find(step RelayStep, line string) (Fault, bool) {
 		if !strings.Contains(line, s.Contains) {
 			continue
 		}
-		s.seen++
-		if s.seen > s.Skip && (s.Times == 0 || s.seen <= s.Skip+s.Times) {
+		if s.due() {
 			return s.Fault, true
 		}
 	}
 	return Fault{}, false
+}
+
+// due counts an occasion and says whether the fault acts on it.
+func (s *scripted) due() bool {
+	if s.Again && s.seen == s.Skip+s.Times {
+		s.seen = 0
+	}
+	s.seen++
+	if s.seen <= s.Skip || s.Times > 0 && s.seen > s.Skip+s.Times {
+		return false
+	}
+	return s.Chance == 0 || rand.Float64() < s.Chance
 }

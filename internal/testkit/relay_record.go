@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// RelayMessage is one message that the relay answered with 250.
+// RelayMessage is one message that the relay took: answered with 250, or with
+// Fault.Taken.
 type RelayMessage struct {
 	Connection int64     // which connection brought it, counted from 1
 	At         time.Time // when the end of data was seen
@@ -19,6 +20,10 @@ type RelayMessage struct {
 	ReversePath string // without angle brackets; "" is the null reverse-path
 	MailParams  []string
 	Recipients  []RelayRecipient
+
+	// Marker is the rest of the line that RelayOptions.DigestFrom begins, without
+	// blanks around it; "" if there is none, or of more than 512 octets.
+	Marker string
 
 	Size   int64  // bytes of content, transparency removed
 	Digest string // raw bytes of the digest from RelayOptions.DigestFrom on
@@ -38,7 +43,7 @@ type RelayCounters struct {
 	Handshakes   int64 // completed TLS handshakes
 	Auths        int64 // successful AUTH exchanges
 	AuthFailures int64
-	Transactions int64 // messages answered with 250
+	Transactions int64 // messages taken
 	Flights      int64 // writes of one or more replies
 }
 
@@ -72,6 +77,17 @@ func (r *Relay) TakeMessages() []RelayMessage {
 	taken := r.messages
 	r.messages = nil
 	return taken
+}
+
+// Tally is how often each message is recorded, by its marker.
+func (r *Relay) Tally() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tally := make(map[string]int, len(r.messages))
+	for _, message := range r.messages {
+		tally[message.Marker]++
+	}
+	return tally
 }
 
 // WaitMessages waits until at least n messages are recorded and returns all of

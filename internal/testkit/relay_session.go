@@ -39,6 +39,7 @@ type session struct {
 	tls             bool
 	authUser        string
 	transaction     *transaction // nil outside MAIL to end of data
+	taken           bool         // the last fault said so: Fault.Taken
 }
 
 func newSession(relay *Relay, raw net.Conn, implicit bool) *session {
@@ -140,9 +141,10 @@ func (s *session) step(step RelayStep, line, usual string) effect {
 
 // misbehave does what a fault says; usual is the reply of a sound relay.
 func (s *session) misbehave(fault Fault, usual string) effect {
+	s.taken = fault.Taken
 	switch fault.Act {
-	case Answer:
-		s.w.WriteString(strings.ReplaceAll(fault.Text, "\n", "\r\n") + "\r\n")
+	case Answer, Raw:
+		s.w.WriteString(fault.octets())
 		if strings.HasPrefix(fault.Text, "2") || strings.HasPrefix(fault.Text, "3") {
 			return proceed
 		}
@@ -156,8 +158,7 @@ func (s *session) misbehave(fault Fault, usual string) effect {
 		return over
 	case Stall:
 		s.flush()
-		if fault.For == 0 || !s.sleep(fault.For) {
-			<-s.relay.done
+		if !s.stall(fault) {
 			return over
 		}
 		s.reply(usual)
@@ -176,6 +177,27 @@ func (s *session) misbehave(fault Fault, usual string) effect {
 		return proceed
 	}
 	return refused
+}
+
+// octets are those of an Answer or of a Raw one.
+func (f Fault) octets() string {
+	if f.Act == Raw {
+		return f.Text
+	}
+	return strings.ReplaceAll(f.Text, "\n", "\r\n") + "\r\n"
+}
+
+// stall waits as a fault says and tells whether the session goes on after it.
+func (s *session) stall(fault Fault) bool {
+	if fault.For > 0 {
+		return s.sleep(fault.For)
+	}
+	select {
+	case <-fault.Until: // nil, for which nobody waits: for ever
+		return true
+	case <-s.relay.done:
+		return false
+	}
 }
 
 // sleep waits and tells whether it was let to.
