@@ -91,7 +91,7 @@ func TestMailboxesAgreeWithSMTP(t *testing.T) {
 	for mailbox, want := range map[string]bool{
 		"admin@example.com": true, "first.last+tag@mail.example.com": true, "root@localhost": true, "o'brien@example.com": true, "A@B": true,
 		strings.Repeat("a", 64) + "@example.com": true,
-		"": false, "admin": false, "@example.com": false, "admin@": false, "<admin@example.com>": false, "Admin <admin@example.com>": false,
+		"":                                       false, "admin": false, "@example.com": false, "admin@": false, "<admin@example.com>": false, "Admin <admin@example.com>": false,
 		"a@b@example.com": false, ".a@example.com": false, "a.@example.com": false, "a..b@example.com": false, "a b@example.com": false,
 		"a@example..com": false, "a@example.com.": false, "a@-example.com": false, "a,b@example.com": false, "a@example.com\r\nBcc: x": false,
 		strings.Repeat("a", 65) + "@example.com": false,
