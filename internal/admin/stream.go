@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// flushDelay is how long a line may wait for others, to leave with them.
+const flushDelay = 100 * time.Millisecond
+
+// stream writes the lines of an answer. A client that does not read is given
+// up, so that it does not hold up for long what makes the lines.
+type stream struct {
+	mu      sync.Mutex // between who writes and the timer
+	out     http.ResponseWriter
+	control *http.ResponseController
+	encoder *json.Encoder
+	timer   *time.Timer // nil while nothing waits
+	err     error       // the first; nothing is written after it
+	ended   bool
+}
+
+// newStream begins an answer of lines and sends its head, so that the client
+// knows that somebody is at work. end must be called.
+func newStream(w http.ResponseWriter) *stream {
+	s := &stream{out: w, control: http.NewResponseController(w), encoder: json.NewEncoder(w)}
+	s.encoder.SetEscapeHTML(false)
+	w.Header().Set("Content-Type", typeLines)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flush()
+	return s
+}
+
+// write adds a line.
+func (s *stream) write(l line) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	giveTime(s.control)
+	if s.err = s.encoder.Encode(l); s.err == nil && s.timer == nil {
+		s.timer = time.AfterFunc(flushDelay, s.flushLater)
+	}
+	return s.err
+}
+
+func (s *stream) flushLater() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = nil
+	if !s.ended && s.err == nil {
+		s.flush()
+	}
+}
+
+func (s *stream) flush() {
+	giveTime(s.control)
+	s.err = s.control.Flush()
+}
+
+// end leaves the rest to the HTTP server: nothing is written after it.
+func (s *stream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+}
+
+// giveTime gives the client time to read what is written next. Where there is
+// no connection, as in a test without one, there is nothing to wait for.
+func giveTime(control *http.ResponseController) {
+	_ = control.SetWriteDeadline(time.Now().Add(answerTime))
+}
