@@ -22,6 +22,9 @@ func testProxyCrash(t *testing.T, m *machine, o *outside) {
 	if now := m.sh(t, "ss -Hltne | grep -E ':(587|465|2525) ' | sort"); now != sockets {
 		t.Errorf("the sockets changed from\n%s\nto\n%s", sockets, now)
 	}
+	if state := m.show(t, adminUnit, "ActiveState"); state != "active" {
+		t.Errorf("%s is %s", adminUnit, state)
+	}
 	m.bothTables(t)
 }
 

@@ -23,7 +23,7 @@ func testReboot(t *testing.T, m *machine, o *outside) {
 	m.run(t, "systemctl", "enable", "first-network.service")
 	o.reboot(t, m)
 	m.blockedFirst(t)
-	for _, unit := range []string{guard, "smtpwall.socket", proxy} {
+	for _, unit := range []string{guard, "smtpwall.socket", adminUnit, proxy} {
 		if state := m.show(t, unit, "ActiveState"); state != "active" {
 			t.Errorf("%s is %s after a reboot:\n%s", unit, state, m.journal(t, beginning, unit))
 		}

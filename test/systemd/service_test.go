@@ -59,6 +59,7 @@ func TestService(t *testing.T) {
 		{"Credential", testCredential},
 		{"AuditFiles", testAuditFiles},
 		{"Rotation", testRotation},
+		{"AdminSocket", testAdminSocket},
 		{"Reload", testReload},
 		{"BadReload", testBadReload},
 		{"ProxyCrash", testProxyCrash},
@@ -152,6 +153,9 @@ func testStart(t *testing.T, m *machine) {
 		if state := m.show(t, unit, "UnitFileState"); state != "enabled" {
 			t.Errorf("%s is %s", unit, state)
 		}
+	}
+	if state := m.show(t, adminUnit, "ActiveState"); state != "active" {
+		t.Errorf("%s is %s", adminUnit, state)
 	}
 	for _, unit := range []string{guard, proxy} {
 		if m.show(t, unit, "StatusText") == "" {
