@@ -325,8 +325,23 @@ func TestMemory(t *testing.T) {
 		if used > 40e6 {
 			t.Errorf("%d items of %d identities take %d bytes", items, identities, used)
 		}
+		for _, id := range ids(q) {
+			q.Remove(id)
+		}
+		left := allocated() - before
+		t.Logf("%d identities: %.1f MB when all have left", identities, float64(left)/1e6)
+		if left > 10e6 { // the map keeps its room
+			t.Errorf("an empty queue that had %d items of %d identities takes %d bytes", items, identities, left)
+		}
 		runtime.KeepAlive(q)
 	}
+}
+
+func ids(q *Queue) (all []string) {
+	for id := range q.items {
+		all = append(all, id)
+	}
+	return all
 }
 
 // load fills a queue; each item brings its own copies of the names, as from disk.
