@@ -41,7 +41,7 @@ type bench struct {
 }
 
 func newBench(s scenario, opts options, report *report) (*bench, error) {
-	dir, err := os.MkdirTemp("", "smtpwall-bench-")
+	dir, err := os.MkdirTemp(opts.dir, "smtpwall-bench-")
 	if err != nil {
 		return nil, err
 	}
@@ -117,13 +117,16 @@ func (b *bench) start(ctx context.Context, name string) (*peer.Running, error) {
 }
 
 // target is how clients submit to a peer.
-func (b *bench) target(p *peer.Running, plain bool) load.Target {
+func (b *bench) target(p *peer.Running, r rate) load.Target {
 	target := load.Target{RootCAs: b.roots, ServerName: proxyName, Username: username, Password: password}
 	if p.Name == "direct" {
 		target.ServerName = relayName
 	}
+	if r.noAuth {
+		target.Username, target.Password = "", ""
+	}
 	switch {
-	case plain && p.Name != "direct":
+	case r.plain && p.Name != "direct":
 		target.Address = p.Plain
 		if !p.ClientAuth {
 			target.Username, target.Password = "", ""

@@ -47,7 +47,7 @@ func runLogin(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		got, err := b.logIn(ctx, python, authority, b.target(p, false))
+		got, err := b.logIn(ctx, python, authority, b.target(p, rate{}))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -48,6 +48,7 @@ type options struct {
 	rounds    int
 	quick     bool
 	smtpwall  string
+	dir       string
 	json      string
 	keep      bool
 	calm      float64 // per cent; 0: take what comes
@@ -62,6 +63,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&opts.rounds, "rounds", 5, "interleaved rounds; figures are medians of them")
 	flags.BoolVar(&opts.quick, "quick", false, "one short round: to see that everything works, not to quote")
 	flags.StringVar(&opts.smtpwall, "smtpwall", "bin/smtpwall", "the program to measure")
+	flags.StringVar(&opts.dir, "dir", "/var/tmp", "where temporary directories are made, spools in them; on a disk")
 	flags.StringVar(&opts.json, "json", "", "write every sample to this file")
 	flags.BoolVar(&opts.keep, "keep", false, "keep the temporary directory with configurations and output")
 	flags.Float64Var(&opts.calm, "calm", 0, "repeat a measurement while others had more than so many `per cent` of the machine; 0 takes what comes")

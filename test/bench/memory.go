@@ -93,7 +93,7 @@ func (b *bench) footprint(ctx context.Context, p *peer.Running) (footprint, erro
 	if b.opts.quick {
 		plan.Size = mebibyte
 	}
-	if _, err := b.measure(ctx, p, plan, false); err != nil {
+	if _, err := b.measure(ctx, p, plan, rate{}); err != nil {
 		return f, err
 	}
 	busy, err := p.Memory()
@@ -125,7 +125,7 @@ func (b *bench) atRest(ctx context.Context, p *peer.Running) (int64, error) {
 
 // withSessions reads the memory while count sessions rest.
 func (b *bench) withSessions(ctx context.Context, p *peer.Running, count int) (peer.Memory, error) {
-	sessions, err := load.Open(ctx, b.target(p, false), count)
+	sessions, err := load.Open(ctx, b.target(p, rate{}), count)
 	if err != nil {
 		return peer.Memory{}, err
 	}

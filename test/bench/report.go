@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -76,10 +78,29 @@ func summarise(name string, samples []sample) figures {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func (r *report) rates(s scenario, peers []*peer.Running, samples []sample, goals []goal) {
-	r.samples[s.name] = samples
+// table names what a table is about.
+type table struct {
+	scenario, title string
+	unit            string // of the rate
+	base            string // the peer whose rates shares are shares of
+}
+
+func (t table) name() string { return strings.TrimSpace(t.scenario + " " + t.title) }
+
+func (t table) share() string {
+	if t.base == "direct" {
+		return "share"
+	}
+	return "× " + t.base
+}
+
+func (r *report) rates(t table, peers []*peer.Running, samples []sample, goals []goal) {
+	r.samples[t.name()] = samples
+	if t.title != "" {
+		fmt.Fprintf(r.out, "%s\n", t.title)
+	}
 	table := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "peer\tmessages/s\tshare\t(lowest–highest)\tby CPU\tCPU ms/message\tp50 ms\tmessages\tothers had\t")
+	fmt.Fprintf(table, "peer\t%s\t%s\t(lowest–highest)\tby CPU\tCPU ms/message\tp50 ms\tmessages\tothers had\t\n", t.unit, t.share())
 	for _, p := range peers {
 		f := summarise(p.Name, samples)
 		cpu := "–"
@@ -96,23 +117,23 @@ func (r *report) rates(s scenario, peers []*peer.Running, samples []sample, goal
 		}
 	}
 	for _, g := range goals {
-		r.judge(s, g, samples)
+		r.judge(t, g, samples)
 	}
 }
 
-// judge compares the subject's figure with the goal, if both were measured.
-func (r *report) judge(s scenario, g goal, samples []sample) {
-	got, limit := summarise(subject, samples), summarise(g.than, samples)
-	if got.messages == 0 || g.than != "" && limit.messages == 0 {
+// judge compares the figure with the goal, if what it needs was measured.
+func (r *report) judge(t table, g goal, samples []sample) {
+	got, limit := summarise(cmp.Or(g.of, subject), samples), summarise(g.than, samples)
+	if got.messages == 0 || g.than != "" && limit.messages == 0 || g.figure == "share" && got.share == 0 {
 		return
 	}
 	switch {
 	case g.figure == "p50":
-		r.add(outcome{s.name, "p50", fmt.Sprintf("%.3f ms", got.p50), fmt.Sprintf("≤ %.3f ms (%s)", limit.p50, g.than), got.p50 <= limit.p50})
+		r.add(outcome{t.name(), "p50", fmt.Sprintf("%.3f ms", got.p50), fmt.Sprintf("≤ %.3f ms (%s)", limit.p50, g.than), got.p50 <= limit.p50})
 	case g.than != "":
-		r.add(outcome{s.name, "share", fmt.Sprintf("%.2f", got.share), fmt.Sprintf("≥ %.2f (%s)", limit.share, g.than), got.share >= limit.share})
+		r.add(outcome{t.name(), "share", fmt.Sprintf("%.2f", got.share), fmt.Sprintf("≥ %.2f (%s)", limit.share, g.than), got.share >= limit.share})
 	default:
-		r.add(outcome{s.name, "share", fmt.Sprintf("%.2f", got.share), fmt.Sprintf("≥ %.2f", g.atLeast), got.share >= g.atLeast})
+		r.add(outcome{t.name(), t.share(), fmt.Sprintf("%.2f", got.share), fmt.Sprintf("≥ %.2f", g.atLeast), got.share >= g.atLeast})
 	}
 }
 

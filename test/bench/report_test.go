@@ -60,7 +60,7 @@ func TestReportJudges(t *testing.T) {
 	}
 	var out strings.Builder
 	report := newReport(&out)
-	report.rates(scenario{name: "one"}, peers, samples, goals)
+	report.rates(table{scenario: "one", base: "direct"}, peers, samples, goals)
 	var words []string
 	for _, o := range report.outcomes {
 		words = append(words, o.word())

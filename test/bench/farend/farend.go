@@ -35,10 +35,14 @@ type Harvest struct {
 	Received []load.Received
 	Last     time.Time // when the last of them was complete
 	Counters testkit.RelayCounters
+	Problem  string // why it could not do as asked
 }
 
 // request asks the relay process for a Harvest. With Keep it only counts.
-type request struct{ Keep bool }
+type request struct {
+	Keep     bool
+	Down, Up bool // before that
+}
 
 // Serve is the relay process: it answers requests from in on out until in ends.
 func Serve(argument string, in io.Reader, out io.Writer) error {
@@ -66,7 +70,7 @@ func Serve(argument string, in io.Reader, out io.Writer) error {
 		if err := decoder.Decode(&ask); err != nil {
 			return nil // the driver has gone
 		}
-		harvest := Harvest{Counters: relay.Counters()}
+		harvest := Harvest{Problem: problem(move(relay, ask)), Counters: relay.Counters()}
 		if !ask.Keep {
 			harvest.take(relay.TakeMessages())
 		}
@@ -74,6 +78,24 @@ func Serve(argument string, in io.Reader, out io.Writer) error {
 			return fmt.Errorf("answering the driver: %w", err)
 		}
 	}
+}
+
+// move ends or begins the relay's service.
+func move(relay *testkit.Relay, ask request) error {
+	switch {
+	case ask.Down:
+		return relay.Down()
+	case ask.Up:
+		return relay.Up()
+	}
+	return nil
+}
+
+func problem(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 func (h *Harvest) take(messages []testkit.RelayMessage) {
@@ -138,6 +160,18 @@ func (f *FarEnd) Counters() (testkit.RelayCounters, error) {
 	return harvest.Counters, err
 }
 
+// Down ends the relay's connections and refuses new ones until Up.
+func (f *FarEnd) Down() error {
+	_, err := f.ask(request{Keep: true, Down: true})
+	return err
+}
+
+// Up lets the relay serve again, at the same addresses.
+func (f *FarEnd) Up() error {
+	_, err := f.ask(request{Keep: true, Up: true})
+	return err
+}
+
 func (f *FarEnd) ask(ask request) (Harvest, error) {
 	var harvest Harvest
 	if err := f.encoder.Encode(ask); err != nil {
@@ -145,6 +179,9 @@ func (f *FarEnd) ask(ask request) (Harvest, error) {
 	}
 	if err := f.decoder.Decode(&harvest); err != nil {
 		return harvest, fmt.Errorf("hearing from the relay process: %w", err)
+	}
+	if harvest.Problem != "" {
+		return harvest, fmt.Errorf("relay process: %s", harvest.Problem)
 	}
 	return harvest, nil
 }

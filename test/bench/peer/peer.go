@@ -27,6 +27,7 @@ type Environment struct {
 	Username    string // of the account, at the relay and at the proxy alike
 	Password    string
 	Smtpwall    string // path of the program to measure
+	Before      string // path of the program that it is compared with
 }
 
 // Running is a peer that serves. An empty address means: cannot do that.
@@ -38,10 +39,29 @@ type Running struct {
 	// ClientAuth is set when AUTH towards the relay is the client's own, passed
 	// through: the client must then log in on Plain too.
 	ClientAuth bool
-	PID        int  // of the process whose whole family is the peer; 0: no process
-	Queues     bool // 250 comes before the message is at the relay
+	PID        int    // of the process whose whole family is the peer; 0: no process
+	Queues     bool   // 250 comes before the message is at the relay
+	Held       string // host:port with STARTTLS; messages wait for Free. Empty: they wait on STARTTLS, while the relay is away
 	Note       string
-	stop       func() error
+
+	free, flush func(context.Context) error
+	stop        func() error
+}
+
+// Free lets the messages that wait be delivered from now on, but starts nothing.
+func (r *Running) Free(ctx context.Context) error {
+	if r.free == nil {
+		return nil
+	}
+	return r.free(ctx)
+}
+
+// Flush orders that everything that waits is delivered at once.
+func (r *Running) Flush(ctx context.Context) error {
+	if r.flush == nil {
+		return nil
+	}
+	return r.flush(ctx)
 }
 
 // Stop ends the peer.
@@ -58,24 +78,32 @@ type starter struct {
 	program string // looked up in PATH and the sbin directories
 	debian  string // packages that bring it
 	start   func(context.Context, Environment) (*Running, error)
+	special bool // only for scenarios that ask for it by name
 }
 
 func starters() []starter {
 	return []starter{
-		{"direct", "", "", startDirect},
-		{"smtpwall", "", "", startSmtpwall},
-		{"haproxy", "haproxy", "haproxy", startHAProxy},
-		{"nginx", "nginx", "nginx-light libnginx-mod-mail libnginx-mod-stream", startNginx},
-		{"postfix-relay", "postfix", "postfix sasl2-bin libsasl2-modules libsasl2-modules-db", startPostfixRelay},
-		{"postfix-proxy", "postfix", "postfix sasl2-bin libsasl2-modules libsasl2-modules-db", startPostfixProxy},
+		{name: "direct", start: startDirect},
+		{name: "smtpwall", start: startSmtpwall},
+		{name: "haproxy", program: "haproxy", debian: "haproxy", start: startHAProxy},
+		{name: "nginx", program: "nginx", debian: "nginx-light libnginx-mod-mail libnginx-mod-stream", start: startNginx},
+		{name: "postfix-relay", program: "postfix", debian: postfixPackages, start: startPostfixRelay},
+		{name: "postfix-proxy", program: "postfix", debian: postfixPackages, start: startPostfixProxy},
+		{name: "smtpwall-before", start: startSmtpwallBefore, special: true},
+		{name: "smtpwall-queue", start: startSmtpwallQueue, special: true},
+		{name: "postfix-queue", program: "postfix", debian: postfixPackages, start: startPostfixQueue, special: true},
 	}
 }
 
-// Names lists the peers in the order in which they are run.
+const postfixPackages = "postfix sasl2-bin libsasl2-modules libsasl2-modules-db"
+
+// Names lists the peers of most scenarios in the order in which they are run.
 func Names() []string {
 	var names []string
 	for _, s := range starters() {
-		names = append(names, s.name)
+		if !s.special {
+			names = append(names, s.name)
+		}
 	}
 	return names
 }
@@ -103,7 +131,7 @@ func Start(ctx context.Context, name string, env Environment) (*Running, error) 
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	running.Name = name
-	for _, address := range []string{running.STARTTLS, running.Implicit, running.Plain} {
+	for _, address := range []string{running.STARTTLS, running.Implicit, running.Plain, running.Held} {
 		if err := awaitPort(ctx, address); err != nil {
 			return nil, errors.Join(fmt.Errorf("starting %s: %w", name, err), running.Stop())
 		}

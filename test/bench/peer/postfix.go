@@ -78,7 +78,7 @@ mech_list: PLAIN LOGIN
 // startPostfixRelay runs Postfix as a relay: each message is synced to its queue
 // before the 250 and delivered from there.
 func startPostfixRelay(ctx context.Context, env Environment) (*Running, error) {
-	running, err := startPostfix(ctx, env, "")
+	running, err := startPostfix(ctx, env, postfixSetup{})
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func startPostfixRelay(ctx context.Context, env Environment) (*Running, error) {
 // dialogue to the relay and passes its final reply on. It can do that in clear
 // only.
 func startPostfixProxy(ctx context.Context, env Environment) (*Running, error) {
-	running, err := startPostfix(ctx, env, "-o smtpd_proxy_filter="+env.RelaySTART)
+	running, err := startPostfix(ctx, env, postfixSetup{option: "-o smtpd_proxy_filter=" + env.RelaySTART})
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,14 @@ func startPostfixProxy(ctx context.Context, env Environment) (*Running, error) {
 	return running, nil
 }
 
-func startPostfix(ctx context.Context, env Environment, option string) (*Running, error) {
+// postfixSetup is what differs between the instances.
+type postfixSetup struct {
+	option string // of the smtpd that listens
+	main   string // lines that main.cf ends with
+	held   bool   // with postfixQueueMaster
+}
+
+func startPostfix(ctx context.Context, env Environment, setup postfixSetup) (*Running, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("Postfix needs root to start")
 	}
@@ -107,11 +114,11 @@ func startPostfix(ctx context.Context, env Environment, option string) (*Running
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(1)
+	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	if err := configurePostfix(ctx, env, ports[0], option); err != nil {
+	if err := configurePostfix(ctx, env, ports, setup); err != nil {
 		return nil, err
 	}
 	// In the foreground, so that there is somebody to wait for: a script, whose
@@ -127,7 +134,11 @@ func startPostfix(ctx context.Context, env Environment, option string) (*Running
 		}
 		return process.stopBy(master)
 	}
-	return &Running{STARTTLS: ports[0], Plain: ports[0], PID: process.pid, stop: stop}, nil
+	running := &Running{STARTTLS: ports[0], Plain: ports[0], PID: process.pid, stop: stop}
+	if setup.held {
+		running.Held = ports[1]
+	}
+	return running, nil
 }
 
 // masterOf reads the id that Postfix's master notes in its queue directory.
@@ -143,12 +154,16 @@ func masterOf(env Environment) (int, error) {
 	return pid, nil
 }
 
-func configurePostfix(ctx context.Context, env Environment, listen, option string) error {
+func configurePostfix(ctx context.Context, env Environment, ports []string, setup postfixSetup) error {
+	master := strings.ReplaceAll(fmt.Sprintf(postfixMaster, ports[0], setup.option), "    \n", "")
+	if setup.held {
+		master += fmt.Sprintf(postfixQueueMaster, ports[1])
+	}
 	accounts := filepath.Join(env.Dir, "sasl", "sasldb2")
 	files := map[string]string{
 		"main.cf": fmt.Sprintf(postfixMain, env.Dir, env.Name, env.Certificate, portOf(env.RelayTLS),
-			env.RelayName, env.RelayCA, env.Username, env.Password),
-		"master.cf":       strings.ReplaceAll(fmt.Sprintf(postfixMaster, listen, option), "    \n", ""),
+			env.RelayName, env.RelayCA, env.Username, env.Password) + setup.main,
+		"master.cf":       master,
 		"sasl/smtpd.conf": fmt.Sprintf(postfixSASL, accounts),
 	}
 	for name, content := range files {

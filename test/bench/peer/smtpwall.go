@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,13 +13,13 @@ import (
 	"syscall"
 )
 
+const configName = "smtpwall.toml"
+
 // nobody is the user that the proxy runs as: it needs no privilege.
 const nobody = 65534
 
-// Limits are raised to what a scenario opens. The pool lets 200 connections, as
-// many as the direct clients make, to clients that are all of one user: the rest
-// is kept for others. Log and audit are as
-// installed: a line and an event for each transaction.
+// Limits are raised to what a scenario opens. Log and audit are as installed: a
+// line and an event for each transaction.
 const smtpwallConfig = `mode = "observe"
 [host]
 name = %[1]q
@@ -28,15 +29,15 @@ tls = "implicit"
 username = %[3]q
 password = { file = %[4]q }
 ca = %[5]q
-connections = 220
+connections = %[14]d
 [delivery]
 spool = %[6]q
-[listen]
+%[15]s[listen]
 submission = [%[7]q]
 submissions = [%[8]q]
 alternate = [%[9]q]
 socket = ""
-[certificates]
+%[16]s[certificates]
 source = "files"
 certificate = %[10]q
 key = %[11]q
@@ -49,9 +50,48 @@ name = %[3]q
 %[13]s
 `
 
+// setup is what differs between the instances of smtpwall.
+type setup struct {
+	connections int  // to the relay
+	queue       bool // delivery mode queue
+	older       bool // knows no admin socket
+}
+
+// usual lets 200 connections, as many as the direct clients make, to clients that
+// are all of one user: the rest is kept for others.
+const usual = 220
+
 // startSmtpwall runs `smtpwall serve` as an ordinary user. It is handed no
 // sockets and finds no guard.
 func startSmtpwall(ctx context.Context, env Environment) (*Running, error) {
+	return serve(ctx, env, setup{connections: usual})
+}
+
+// startSmtpwallBefore runs the program that the one under test is compared with.
+func startSmtpwallBefore(ctx context.Context, env Environment) (*Running, error) {
+	env.Smtpwall = env.Before
+	return serve(ctx, env, setup{connections: usual, older: true})
+}
+
+// startSmtpwallQueue answers as soon as a message is synced, and delivers from
+// the spool over as many connections as postfix-queue.
+func startSmtpwallQueue(ctx context.Context, env Environment) (*Running, error) {
+	running, err := serve(ctx, env, setup{connections: 20, queue: true})
+	if err != nil {
+		return nil, err
+	}
+	running.Queues = true
+	running.flush = func(ctx context.Context) error {
+		command := exec.CommandContext(ctx, env.Smtpwall, "queue", "retry", "--all", "--yes", "--config", filepath.Join(env.Dir, configName))
+		if output, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("smtpwall queue retry: %w: %s", err, bytes.TrimSpace(output))
+		}
+		return nil
+	}
+	return running, nil
+}
+
+func serve(ctx context.Context, env Environment, setup setup) (*Running, error) {
 	if _, err := os.Stat(env.Smtpwall); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no %s: run make build first, or name the program by -smtpwall", env.Smtpwall)
 	}
@@ -63,7 +103,7 @@ func startSmtpwall(ctx context.Context, env Environment) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := configureSmtpwall(env, ports, account)
+	config, err := configureSmtpwall(env, ports, account, setup)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +122,7 @@ func startSmtpwall(ctx context.Context, env Environment) (*Running, error) {
 
 // configureSmtpwall writes the configuration and everything that it names, and
 // gives it to the user that reads it.
-func configureSmtpwall(env Environment, ports []string, account string) (string, error) {
+func configureSmtpwall(env Environment, ports []string, account string, setup setup) (string, error) {
 	within := func(name string) string { return filepath.Join(env.Dir, name) }
 	for _, dir := range []string{"state", "state/spool", "audit"} {
 		if err := os.MkdirAll(within(dir), 0o700); err != nil {
@@ -93,14 +133,22 @@ func configureSmtpwall(env Environment, ports []string, account string) (string,
 	if err != nil {
 		return "", err
 	}
+	var delivery, admin string
+	if setup.queue {
+		delivery = "mode = \"queue\"\n"
+	}
+	if !setup.older {
+		admin = fmt.Sprintf("admin = %q\n", within("admin.sock"))
+	}
 	text := fmt.Sprintf(smtpwallConfig, env.Name, env.RelayTLS, env.Username, within("relay-password"), env.RelayCA,
-		within("state/spool"), ports[0], ports[1], ports[2], env.Certificate, within("key.pem"), within("audit"), account)
-	for name, content := range map[string]string{"relay-password": env.Password, "key.pem": string(key), "smtpwall.toml": text} {
+		within("state/spool"), ports[0], ports[1], ports[2], env.Certificate, within("key.pem"), within("audit"), account,
+		setup.connections, delivery, admin)
+	for name, content := range map[string]string{"relay-password": env.Password, "key.pem": string(key), configName: text} {
 		if _, err := write(env, name, content, 0o600); err != nil {
 			return "", err
 		}
 	}
-	return within("smtpwall.toml"), chownAll(env.Dir)
+	return within(configName), chownAll(env.Dir)
 }
 
 func chownAll(dir string) error {

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// durable makes sure that the scenario's directory, with both spools in it, is
+// on a file system where syncing means something, and says what a sync costs.
+func (b *bench) durable() error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(b.dir, &fs); err != nil {
+		return fmt.Errorf("looking at the file system of %s: %w", b.dir, err)
+	}
+	if fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
+		return fmt.Errorf("%s is in memory, where syncing costs nothing: name a directory on a disk by -dir", b.dir)
+	}
+	took, err := syncTime(b.dir)
+	if err != nil {
+		return fmt.Errorf("measuring a sync: %w", err)
+	}
+	fmt.Fprintf(b.report.out, "  both spools below %s; syncing a new file of 4 KiB there takes %.2f ms (median)\n", b.dir, milliseconds(took))
+	return nil
+}
+
+func syncTime(dir string) (time.Duration, error) {
+	var times []time.Duration
+	for range 50 {
+		took, err := syncOnce(filepath.Join(dir, "sync"))
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, took)
+	}
+	return median(times), nil
+}
+
+func syncOnce(path string) (time.Duration, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(path)
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 4*kibibyte)); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	err = f.Sync()
+	return time.Since(begin), err
+}
