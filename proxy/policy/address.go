@@ -25,7 +25,11 @@ type addressSet struct {
 
 // addressPattern has a glob on each side of the @, so that * never reaches
 // across it.
-type addressPattern struct{ local, domain pattern }
+type addressPattern struct {
+	local, domain pattern
+
+	own bool // it names a domain, and does not take any
+}
 
 func (set *addressSet) add(text string) error {
 	switch text {
@@ -49,8 +53,22 @@ func (set *addressSet) add(text string) error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", text, err)
 	}
-	set.patterns = append(set.patterns, addressPattern{newPattern(canonicalLocal(text[:at])), newPattern(domain)})
+	set.patterns = append(set.patterns, addressPattern{
+		local: newPattern(canonicalLocal(text[:at])), domain: newPattern(domain), own: namesDomain(domain),
+	})
 	return nil
+}
+
+// namesDomain says whether a pattern of domains stays within what somebody can
+// have registered: no wildcard at all, or two labels without one at the end.
+// "*.com" and "example.*" are anybody's.
+func namesDomain(domain string) bool {
+	if strings.HasPrefix(domain, "[") {
+		return !strings.ContainsAny(domain, "*?")
+	}
+	labels := strings.Split(domain, ".")
+	end := labels[max(0, len(labels)-2):]
+	return !strings.ContainsAny(strings.Join(end, ""), "*?")
 }
 
 // fitReversePath is fit for a path that may be null.
@@ -66,20 +84,35 @@ func (set *addressSet) fitReversePath(path string) bool {
 // part to the receiving host, but hosts that tell people apart by case are all
 // but extinct, and an application that writes "Shop@" for "shop@" is not forging.
 func (set *addressSet) fit(address string) bool {
-	if set.all {
-		return true
-	}
-	at := strings.LastIndexByte(address, '@')
-	if at <= 0 || at == len(address)-1 {
+	return set.all || set.fitPattern(address, false)
+}
+
+// fitOwn tells whether an address fits a pattern that names its domain: one that
+// the administrator gave to somebody, and no catch-all.
+func (set *addressSet) fitOwn(address string) bool { return set.fitPattern(address, true) }
+
+func (set *addressSet) fitPattern(address string, own bool) bool {
+	local, domain, ok := splitAddress(address)
+	if !ok {
 		return false
 	}
-	local, domain := canonicalLocal(address[:at]), canonicalDomain(address[at+1:])
 	for i := range set.patterns {
-		if p := &set.patterns[i]; p.domain.fit(domain) && p.local.fit(local) {
+		p := &set.patterns[i]
+		if (p.own || !own) && p.domain.fit(domain) && p.local.fit(local) {
 			return true
 		}
 	}
 	return false
+}
+
+// splitAddress gives the two sides of an address in the form in which they are
+// compared.
+func splitAddress(address string) (local, domain string, ok bool) {
+	at := strings.LastIndexByte(address, '@')
+	if at <= 0 || at == len(address)-1 {
+		return "", "", false
+	}
+	return canonicalLocal(address[:at]), canonicalDomain(address[at+1:]), true
 }
 
 // canonicalLocal is in lower case, and without quotes that it does not need:
