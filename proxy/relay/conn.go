@@ -31,6 +31,7 @@ type conn struct {
 	kept         bool      // it was idle before it was lent
 	idleSince    time.Time // when it was given back
 	needsReset   bool      // RSET goes before the next MAIL
+	raises       uint32    // of the pace, when it was lent
 }
 
 // Capabilities are what the relay offered in its last EHLO reply.
@@ -46,33 +47,89 @@ func (c Capabilities) cover(others Capabilities) bool {
 	return (c.EightBitMIME || !others.EightBitMIME) && (c.UTF8 || !others.UTF8)
 }
 
-// dial opens a connection and brings it to where MAIL may be sent.
-func (p *Pool) dial(ctx context.Context) (*conn, error) {
+// connect opens a connection and tells the breaker how that went. A failure
+// because ctx ended is not the relay's.
+func (p *Pool) connect(ctx context.Context, probing bool) (*conn, *Error) {
+	c, failure := p.dial(ctx)
+	switch {
+	case failure == nil:
+		if p.slots.connected() {
+			p.back()
+		}
+	case ctx.Err() != nil:
+		if probing {
+			p.slots.gaveUp()
+		}
+	case !probing && turnedAway(failure) && p.crowd():
+		failure.crowded = true
+	default:
+		p.away(failure, probing)
+	}
+	return c, failure
+}
+
+// dial opens a connection and brings it to where MAIL may be sent. Its failure
+// is that of the way that led furthest.
+func (p *Pool) dial(ctx context.Context) (*conn, *Error) {
 	endpoints, err := p.options.Endpoints(ctx)
-	if err == nil && len(endpoints) == 0 {
+	if endpoints = p.ports.arrange(endpoints); err == nil && len(endpoints) == 0 {
 		err = errNoEndpoints
 	}
 	if err != nil {
 		return nil, p.fail(StepResolve, err)
 	}
-	var failure error
-	for _, endpoint := range endpoints {
-		c, err := p.dialEndpoint(ctx, endpoint)
-		if err == nil {
+	var worst *Error
+	for len(endpoints) > 0 {
+		c, failure := p.dialEndpoint(ctx, endpoints[0], p.connectTimeout(endpoints))
+		if failure == nil {
 			return c, nil
 		}
-		failure = err
+		if worst == nil || failure.Step != StepConnect {
+			worst = failure
+		}
 		if ctx.Err() != nil {
 			break
 		}
+		endpoints = alternatives(endpoints, failure)
 	}
-	return nil, failure
+	return nil, worst
 }
 
-func (p *Pool) dialEndpoint(ctx context.Context, endpoint Endpoint) (*conn, error) {
-	dialer := net.Dialer{Timeout: p.options.Timeouts.Connect, KeepAlive: time.Minute}
-	dialer.SetMultipathTCP(false) // a relay's firewall may not know it; nor does ours
-	raw, err := dialer.DialContext(ctx, "tcp", endpoint.Address.String())
+// connectTimeout is shorter for the first of endpoints while there is another port.
+func (p *Pool) connectTimeout(endpoints []Endpoint) time.Duration {
+	timeout, port := p.options.Timeouts.Connect, endpoints[0].Address.Port()
+	if slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.Address.Port() != port }) {
+		return min(timeout, shortConnect)
+	}
+	return timeout
+}
+
+// alternatives are the endpoints to try after a failure of the first. A login
+// that was refused for good is not repeated, lest the account is locked, and a
+// host that turned us away has another port for nothing.
+func alternatives(endpoints []Endpoint, failure *Error) []Endpoint {
+	var r *refusal
+	tried := endpoints[0].Address.Addr()
+	switch {
+	case !errors.As(failure, &r):
+	case failure.Step == StepAuth && r.reply.Permanent():
+		return nil
+	case r.reply.Code == 421:
+		return slices.DeleteFunc(endpoints[1:], func(e Endpoint) bool { return e.Address.Addr() == tried })
+	}
+	return endpoints[1:]
+}
+
+func (p *Pool) dialEndpoint(ctx context.Context, endpoint Endpoint, timeout time.Duration) (*conn, *Error) {
+	c, failure := p.open(ctx, endpoint, timeout)
+	if ctx.Err() == nil {
+		p.ports.note(endpoint, failure, time.Now())
+	}
+	return c, failure
+}
+
+func (p *Pool) open(ctx context.Context, endpoint Endpoint, timeout time.Duration) (*conn, *Error) {
+	raw, err := p.dialer(ctx, endpoint, timeout)
 	if err != nil {
 		return nil, p.fail(StepConnect, err)
 	}
@@ -80,9 +137,9 @@ func (p *Pool) dialEndpoint(ctx context.Context, endpoint Endpoint) (*conn, erro
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
 	c := &conn{Conn: raw, raw: raw}
-	if err := p.greet(ctx, c, endpoint.TLS); err != nil {
+	if failure := p.greet(ctx, c, endpoint.TLS); failure != nil {
 		_ = c.Close()
-		return nil, err
+		return nil, failure
 	}
 	offered := c.capabilities
 	p.capabilities.Store(&offered)
@@ -101,7 +158,7 @@ func (c *conn) lendTo(ctx context.Context, holder string) {
 func (c *conn) takeBack() bool { return c.stopCut() }
 
 // greet is everything between connect and the first MAIL.
-func (p *Pool) greet(ctx context.Context, c *conn, mode TLSMode) error {
+func (p *Pool) greet(ctx context.Context, c *conn, mode TLSMode) *Error {
 	if mode == Implicit {
 		if err := p.handshake(ctx, c); err != nil {
 			return p.fail(StepTLS, err)

@@ -16,6 +16,7 @@ type Error struct {
 	// that the relay may have the message (RFC 5321 section 4.5.3.2.6, RFC 1047).
 	Unknown bool
 	Cause   error
+	crowded bool // others of our connections stay, and this one may wait for one of them
 }
 
 // Step is where in a connection's life something failed.
@@ -23,6 +24,8 @@ type Step string
 
 // The steps, as they stand in logs and events.
 const (
+	StepBreaker  Step = "leaving alone for now the relay"
+	StepPace     Step = "waiting for a turn at the pace of the relay"
 	StepResolve  Step = "resolving the relay's name"
 	StepConnect  Step = "connecting to the relay"
 	StepGreeting Step = "reading the relay's greeting"
@@ -43,6 +46,10 @@ func (e *Error) Lent() bool {
 	return e.Step == StepEnvelope || e.Step == StepData || e.Step == StepDataEnd
 }
 
+// Away says that no transaction can be begun with the relay now, whatever the
+// message: another relay may take it, or the queue later.
+func (e *Error) Away() bool { return !e.Lent() }
+
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
@@ -51,6 +58,13 @@ func (e *Error) Unwrap() error { return e.Cause }
 // address or the relay's words to us about our own login.
 func (e *Error) ClientReply() smtp.Reply {
 	switch e.Step {
+	case StepBreaker: // as it was told to those who found out
+		var failure *Error
+		if errors.As(e.Cause, &failure) {
+			return failure.ClientReply()
+		}
+	case StepPace:
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 4, 5}, "the relay takes messages slowly now, try again soon")
 	case StepTLS:
 		return smtp.NewReply(451, smtp.EnhancedCode{4, 7, 5}, "the relay's TLS could not be verified; the administrator of this host can see why")
 	case StepAuth, StepHello:
@@ -76,6 +90,10 @@ func aboutUs(reply smtp.Reply) bool {
 	return reply.Intermediate()
 }
 
+// Transient says that a reply to MAIL, RCPT or data is no last word on a
+// message: it is a 4yz, or about us and then not about the message at all.
+func Transient(reply smtp.Reply) bool { return reply.Transient() || aboutUs(reply) }
+
 // ForClient makes the relay's reply one that the client can be given. What is
 // about us becomes transient: neither the client nor its message is at fault.
 func ForClient(reply smtp.Reply) smtp.Reply {
@@ -97,6 +115,13 @@ func stepOf(reply smtp.Reply) Step {
 	return StepEnvelope
 }
 
+// turnedAway says that the relay closed the connection with 421, which is how
+// it says that there are too many of them, or that it is closing down.
+func turnedAway(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.reply.Code == 421
+}
+
 // refusal is a reply that ended an attempt, as the cause of an Error.
 type refusal struct{ reply smtp.Reply }
 
@@ -109,6 +134,8 @@ var (
 	errEarly       = errors.New("the relay sent something before the TLS handshake")
 	errClosed      = errors.New("the relay closed the connection")
 	errNoEndpoints = errors.New("the relay's name has no address")
+	errAlone       = errors.New("the relay has failed too often")
+	errPaced       = errors.New("others wait for their turn already")
 	errBusy        = errors.New("all connections were busy for too long")
 	errExtraReply  = errors.New("the relay sent more replies than there were commands")
 	errLess        = errors.New("the relay offers less than it did before")

@@ -42,6 +42,7 @@ type Options struct {
 	Pins  [][]byte       // SHA-256 of public keys, one of which the chain must hold; none means no pin
 
 	Connections     int           // at most, to this relay; must be positive
+	Rate            float64       // messages a second, at most; 0 is no limit
 	IdleTimeout     time.Duration // an unused connection is kept that long
 	MaxTransactions int           // on one connection; 0 is unlimited
 	Timeouts        Timeouts
@@ -52,7 +53,8 @@ type Options struct {
 // suits a queue; here a client waits behind us, so all but the end of data are
 // shorter (docs/conformance.md).
 type Timeouts struct {
-	Wait      time.Duration // for a connection while all are lent
+	Wait      time.Duration // for a connection while all are lent, or for a turn of the pace
+	Pace      time.Duration // for a turn of the pace, if that is known to be longer; 0 is the default
 	Connect   time.Duration // TCP, per address
 	Handshake time.Duration // greeting, TLS, EHLO and AUTH together
 	Command   time.Duration // one flight of commands
@@ -63,10 +65,14 @@ type Timeouts struct {
 // DefaultTimeouts are what the proxy uses.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
-		Wait: 30 * time.Second, Connect: 10 * time.Second, Handshake: time.Minute, Command: 2 * time.Minute,
+		Wait: 30 * time.Second, Pace: defaultPace, Connect: 10 * time.Second, Handshake: time.Minute, Command: 2 * time.Minute,
 		Block: 3 * time.Minute, DataEnd: 10 * time.Minute,
 	}
 }
+
+// defaultPace is how long a client may be held up for a relay's pace: less than
+// a person or a web request notices much. Beyond it the message is queued.
+const defaultPace = 2 * time.Second
 
 func (o Options) withDefaults() Options {
 	if o.IdleTimeout == 0 {
@@ -74,6 +80,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Timeouts == (Timeouts{}) {
 		o.Timeouts = DefaultTimeouts()
+	}
+	if o.Timeouts.Pace == 0 {
+		o.Timeouts.Pace = defaultPace
 	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()

@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +17,10 @@ import (
 type Pool struct {
 	options      Options
 	tlsConfig    *tls.Config
-	capabilities atomic.Pointer[Capabilities]  // of the last connection
-	slots        *slots                        // one is held by each lent connection
+	capabilities atomic.Pointer[Capabilities] // of the last connection
+	slots        *slots                       // one is held by each lent connection
+	ports        ports
+	dialer       dialer
 	scram        func() (*scram.Client, error) // one for all logins: it remembers the derived keys, which are dear
 
 	mu      sync.Mutex
@@ -37,7 +38,8 @@ func New(options Options) *Pool {
 		scram: sync.OnceValues(func() (*scram.Client, error) {
 			return scram.SHA256.NewClient(options.Username, string(options.Password()), "")
 		}),
-		slots: newSlots(options.Connections),
+		slots:  newSlots(options.Connections, options.Rate, options.Timeouts.Pace),
+		dialer: dialTCP,
 	}
 }
 
@@ -57,7 +59,8 @@ func (p *Pool) Capabilities() (Capabilities, bool) {
 const prober = ""
 
 // Probe opens one connection, so that the relay's capabilities are known and
-// its faults are seen before the first message, and keeps it. The error is an *Error.
+// its faults are seen before the first message, and keeps it. It does not wait
+// for the end of an open breaker's pause. The error is an *Error.
 func (p *Pool) Probe(ctx context.Context) error {
 	c, err := p.lend(ctx, prober)
 	if err != nil {
@@ -70,18 +73,34 @@ func (p *Pool) Probe(ctx context.Context) error {
 // lend gives an idle connection, or a new one. When ctx ends the connection is
 // cut off, whatever waits for it.
 func (p *Pool) lend(ctx context.Context, holder string) (*conn, error) {
-	if err := p.slots.acquire(ctx, holder, p.options.Timeouts.Wait); err != nil {
-		return nil, p.fail(StepWait, err)
+	c, failure := p.tryLend(ctx, holder)
+	if failure != nil && failure.crowded {
+		c, failure = p.tryLend(ctx, holder) // waits for one of those that the relay lets us have
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	return c, nil
+}
+
+func (p *Pool) tryLend(ctx context.Context, holder string) (*conn, *Error) {
+	probing, err := p.slots.acquire(ctx, holder, p.options.Timeouts.Wait)
+	if err != nil {
+		return nil, p.notLent(err)
+	}
+	if probing {
+		p.trim(0) // what was kept while the relay was away proves nothing
 	}
 	c := p.takeIdle()
 	if c == nil {
-		var err error
-		if c, err = p.dial(ctx); err != nil {
+		var failure *Error
+		if c, failure = p.connect(ctx, probing); failure != nil {
 			p.slots.release(holder)
-			return nil, err
+			return nil, failure
 		}
 	}
 	c.lendTo(ctx, holder)
+	c.raises = p.slots.raises.Load()
 	return c, nil
 }
 
@@ -107,7 +126,7 @@ func (p *Pool) giveBack(c *conn) {
 	}
 	defer p.slots.release(c.holder)
 	p.mu.Lock()
-	if p.retired || p.options.MaxTransactions > 0 && c.uses >= p.options.MaxTransactions {
+	if p.retired || p.slots.surplus.Load() || p.options.MaxTransactions > 0 && c.uses >= p.options.MaxTransactions {
 		p.mu.Unlock()
 		c.quit()
 		return
@@ -148,6 +167,18 @@ func (p *Pool) reap() {
 	}
 }
 
+// trim closes idle connections but for n.
+func (p *Pool) trim(n int) {
+	p.mu.Lock()
+	surplus := max(0, len(p.idle)-n)
+	old := append([]*conn(nil), p.idle[:surplus]...)
+	p.idle = append(p.idle[:0], p.idle[surplus:]...)
+	p.mu.Unlock()
+	for _, c := range old {
+		c.quit()
+	}
+}
+
 // Retire closes idle connections now and lent ones when they come back. The
 // pool still serves transactions of sessions that began with it.
 func (p *Pool) Retire() {
@@ -168,8 +199,7 @@ func (p *Pool) Retire() {
 // fail makes the pool's error and logs it, once, here.
 func (p *Pool) fail(step Step, cause error) *Error {
 	failure := &Error{Relay: p.options.Name, Step: step, Cause: cause}
-	var r *refusal
-	if errors.As(cause, &r) && r.reply.Code == 421 {
+	if turnedAway(cause) {
 		p.options.Logger.Info("relay turned us away", zap.String("step", string(step)), zap.Error(cause))
 		return failure
 	}

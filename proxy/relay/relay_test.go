@@ -18,7 +18,7 @@ import (
 
 const secret = "correct horse battery staple"
 
-func startRelay(t *testing.T, options testkit.RelayOptions) *testkit.Relay {
+func startRelay(t testing.TB, options testkit.RelayOptions) *testkit.Relay {
 	t.Helper()
 	options.KeepBytes = true
 	if options.Username == "" {
@@ -36,7 +36,7 @@ func startRelay(t *testing.T, options testkit.RelayOptions) *testkit.Relay {
 	return r
 }
 
-func newPool(t *testing.T, r *testkit.Relay, change func(*Options)) *Pool {
+func newPool(t testing.TB, r *testkit.Relay, change func(*Options)) *Pool {
 	t.Helper()
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(r.CA()) {

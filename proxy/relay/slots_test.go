@@ -13,7 +13,7 @@ import (
 func take(t *testing.T, s *slots, name string, n int) {
 	t.Helper()
 	for i := range n {
-		if err := s.acquire(t.Context(), name, 0); err != nil {
+		if _, err := s.acquire(t.Context(), name, 0); err != nil {
 			t.Fatalf("%s could not have slot %d of %d: %v", name, i+1, n, err)
 		}
 	}
@@ -21,7 +21,7 @@ func take(t *testing.T, s *slots, name string, n int) {
 
 func refused(t *testing.T, s *slots, name string) {
 	t.Helper()
-	if err := s.acquire(t.Context(), name, 0); !errors.Is(err, errBusy) {
+	if _, err := s.acquire(t.Context(), name, 0); !errors.Is(err, errBusy) {
 		t.Fatalf("%s had one more: %v", name, err)
 	}
 }
@@ -40,7 +40,7 @@ func TestSlotsLeaveSomeForOthers(t *testing.T) {
 		{200, []int{188, 11, 1}},
 	} {
 		t.Run(fmt.Sprint(test.slots), func(t *testing.T) {
-			s := newSlots(test.slots)
+			s := newSlots(test.slots, 0, 0)
 			for i, most := range test.most {
 				take(t, s, fmt.Sprint("holder ", i), most)
 				refused(t, s, fmt.Sprint("holder ", i))
@@ -61,13 +61,13 @@ func TestSlotsLeaveSomeForOthers(t *testing.T) {
 // Who waits is served in turn: a crowd of one holder's is not before others.
 func TestSlotsAreGrantedInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(2)
+		s := newSlots(2, 0, 0)
 		take(t, s, "crowd", 1)
 		take(t, s, "other", 1)
 		granted := make(chan string, 10)
 		for _, name := range []string{"crowd", "crowd", "crowd", "third", "fourth"} {
 			go func() {
-				if err := s.acquire(t.Context(), name, time.Hour); err == nil {
+				if _, err := s.acquire(t.Context(), name, time.Hour); err == nil {
 					granted <- name
 				}
 			}()
@@ -93,15 +93,15 @@ func TestSlotsAreGrantedInTurn(t *testing.T) {
 
 func TestSlotsWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(1)
+		s := newSlots(1, 0, 0)
 		take(t, s, "a", 1)
 		began := time.Now()
-		if err := s.acquire(t.Context(), "b", time.Minute); !errors.Is(err, errBusy) || time.Since(began) != time.Minute {
+		if _, err := s.acquire(t.Context(), "b", time.Minute); !errors.Is(err, errBusy) || time.Since(began) != time.Minute {
 			t.Fatalf("%v after %v", err, time.Since(began))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		if err := s.acquire(ctx, "b", time.Minute); !errors.Is(err, context.Canceled) {
+		if _, err := s.acquire(ctx, "b", time.Minute); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 		s.release("a")

@@ -91,15 +91,25 @@ func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Rec
 	if err != nil && kept && ctx.Err() == nil {
 		// The relay closed a kept connection: nothing of the message was
 		// handed over, so a new one may try.
-		if err = t.replaceConnection(ctx); err != nil {
-			return nil, err
+		if failure := t.replaceConnection(ctx); failure != nil {
+			return nil, failure
 		}
 		replies, err = t.sendEnvelope(recipients, withData)
 	}
 	if err != nil {
-		return nil, t.pool.fail(stepOfCause(err), err)
+		return nil, t.envelopeFailure(ctx, err)
 	}
 	return replies, nil
+}
+
+// envelopeFailure is why the envelope could not be handed over. A login that
+// the relay asks for or refuses only now counts as one at the start.
+func (t *Transaction) envelopeFailure(ctx context.Context, err error) *Error {
+	failure := t.pool.fail(stepOfCause(err), err)
+	if failure.Away() && ctx.Err() == nil {
+		t.pool.away(failure, false)
+	}
+	return failure
 }
 
 func stepOfCause(err error) Step {
@@ -112,18 +122,18 @@ func stepOfCause(err error) Step {
 
 // replaceConnection dials in place of a connection that went away. The slot
 // stays ours.
-func (t *Transaction) replaceConnection(ctx context.Context) error {
+func (t *Transaction) replaceConnection(ctx context.Context) *Error {
 	old := t.c
 	t.c = nil
 	old.takeBack()
 	_ = old.Close()
-	c, err := t.pool.dial(ctx)
-	if err != nil {
+	c, failure := t.pool.connect(ctx, false)
+	if failure != nil {
 		t.pool.slots.release(old.holder)
-		return err
+		return failure
 	}
 	c.lendTo(ctx, old.holder)
-	t.c = c
+	t.c, c.raises = c, old.raises
 	if !c.capabilities.cover(old.capabilities) {
 		return t.pool.fail(StepEnvelope, errLess) // the message was taken for what the old one offered
 	}
@@ -195,8 +205,14 @@ func (t *Transaction) mailReply(mail smtp.Reply, rest []smtp.Reply) ([]smtp.Repl
 	t.c.needsReset = true // until the end of data is answered
 	switch {
 	case aboutUs(mail):
+		if mail.Code == 421 && !t.c.kept { // a kept one may have been idle for too long
+			t.pool.crowd()
+		}
 		return nil, &refusal{mail}
 	case !mail.Positive():
+		if complains(mail) {
+			t.pool.slowDown(t.c)
+		}
 		t.phase, t.refusal = phaseRefused, mail
 		return slices.Repeat([]smtp.Reply{mail}, len(rest)), nil
 	}
@@ -207,6 +223,9 @@ func (t *Transaction) mailReply(mail smtp.Reply, rest []smtp.Reply) ([]smtp.Repl
 // asRecipientReplies refuses what is no answer to RCPT.
 func (t *Transaction) asRecipientReplies(replies []smtp.Reply) ([]smtp.Reply, error) {
 	for _, reply := range replies {
+		if complainsAtRcpt(reply, !t.accepted) {
+			t.pool.slowDown(t.c)
+		}
 		if aboutUs(reply) {
 			return nil, &refusal{reply}
 		}
@@ -235,6 +254,9 @@ func (t *Transaction) Abort() {
 
 // end gives the connection back after the relay's reply to the message.
 func (t *Transaction) end(reply smtp.Reply) {
+	if reply.Code != 421 {
+		t.pool.answered(t.c, reply.Positive())
+	}
 	if reply.Code == 421 || len(t.c.reader.Unread()) > 0 {
 		t.phase = phaseBroken
 	} else if t.phase == phaseData {
