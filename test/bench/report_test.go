@@ -57,6 +57,7 @@ func TestReportJudges(t *testing.T) {
 	goals := []goal{
 		{figure: "share", atLeast: 0.75}, {figure: "share", atLeast: 0.81}, {figure: "p50", than: "nginx"},
 		{figure: "share", than: "nginx"}, {figure: "share", than: "haproxy"},
+		{figure: "share", atLeast: 0.2, of: "nginx"}, {figure: "share", atLeast: 3, of: "smtpwall-queue"},
 	}
 	var out strings.Builder
 	report := newReport(&out)
@@ -65,7 +66,7 @@ func TestReportJudges(t *testing.T) {
 	for _, o := range report.outcomes {
 		words = append(words, o.word())
 	}
-	if got := strings.Join(words, " "); got != "hit MISS MISS hit" { // haproxy was not measured
+	if got := strings.Join(words, " "); got != "hit MISS MISS hit hit" { // haproxy and smtpwall-queue were not measured
 		t.Errorf("outcomes: %s", got)
 	}
 	for _, want := range []string{"2.000", "nginx: a note", "share ≥ 0.81: MISS, measured 0.80"} {

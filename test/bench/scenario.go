@@ -85,6 +85,7 @@ func scenarios() []scenario {
 			rate{plan: big, quick: short, goals: []goal{{figure: "share", than: "haproxy"}}}.run},
 		{"tee", "proxy mode against itself before it kept a copy of what it streams, 20 connections", 0, runTee},
 		{"queue", "queue mode against Postfix: messages accepted, each synced before its 250, 20 connections", 0, runQueue},
+		{"sync", "what queue mode and Postfix sync before the 250, by strace", 0, runSync},
 		{"drain", "queue mode against Postfix: 10,000 messages from the spool to a near relay", 0, runDrain},
 		{"login", "log in with Python's smtplib, Nagle's algorithm on", 0, runLogin},
 		{"memory", "memory: idle, a session at rest, 200 sessions with 25 MiB messages", 0, runMemory},

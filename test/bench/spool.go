@@ -11,10 +11,8 @@ import (
 // measureSpool fills a peer's spool while nothing is delivered, and then orders
 // the delivery of everything. The sample is of the one or of the other.
 func (b *bench) measureSpool(ctx context.Context, p *peer.Running, plan load.Plan, r rate) (sample, error) {
-	target := b.target(p, r)
-	if p.Held != "" {
-		target.Address = p.Held
-	} else if err := b.relay.Down(); err != nil {
+	target, err := b.hold(p, r)
+	if err != nil {
 		return sample{}, err
 	}
 	before, err := b.meter(p)
@@ -41,6 +39,16 @@ func (b *bench) measureSpool(ctx context.Context, p *peer.Running, plan load.Pla
 		return sampleOf(p, result, drain, emptying, empty), nil
 	}
 	return sampleOf(p, result, result.Elapsed, before, full), nil
+}
+
+// hold makes a peer keep what it is given, and returns where to give it.
+func (b *bench) hold(p *peer.Running, r rate) (load.Target, error) {
+	target := b.target(p, r)
+	if p.Held != "" {
+		target.Address = p.Held
+		return target, nil
+	}
+	return target, b.relay.Down()
 }
 
 // drain lets the relay serve, orders the delivery and returns how long it took

@@ -50,6 +50,19 @@ func TestServeAnswersTheDriver(t *testing.T) {
 	if left := ask(false); len(left.Received) != 0 {
 		t.Errorf("%d messages after they were taken", len(left.Received))
 	}
+	for _, ask := range []request{{Keep: true, Down: true}, {Keep: true, Up: true}} {
+		var harvest Harvest
+		if err := encoder.Encode(ask); err != nil {
+			t.Fatal(err)
+		}
+		if err := decoder.Decode(&harvest); err != nil || harvest.Problem != "" {
+			t.Fatalf("%+v: %v %s", ask, err, harvest.Problem)
+		}
+		again := load.Run(t.Context(), target, load.Plan{Connections: 1, Sessions: 1, Messages: 1, Size: 1000, Run: "u"})
+		if served := again.Failed == 0; served != ask.Up {
+			t.Errorf("after %+v the relay serves: %v (%v)", ask, served, again.Err)
+		}
+	}
 	in.Close()
 	if err := <-served; err != nil {
 		t.Errorf("at the end: %v", err)

@@ -43,6 +43,8 @@ type client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	out  []byte // reused for each write
+
+	ended time.Time // just before the last message's last octets were sent
 }
 
 // dial connects and goes through greeting, TLS and AUTH.
@@ -170,11 +172,13 @@ func (c *client) deliver(reversePath string, m *message, pipelining bool) error 
 // content sends small messages in one write and large ones without a copy.
 func (c *client) content(m *message) error {
 	if len(m.body) <= 64<<10 {
+		c.ended = time.Now()
 		c.out = append(append(append(c.out[:0], m.head...), m.body...), ".\r\n"...)
 		_, err := c.conn.Write(c.out)
 		return err
 	}
 	for _, piece := range [][]byte{m.head, m.body, []byte(".\r\n")} {
+		c.ended = time.Now()
 		if _, err := c.conn.Write(piece); err != nil {
 			return err
 		}

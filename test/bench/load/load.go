@@ -119,8 +119,9 @@ func (w *worker) session(ctx context.Context) error {
 		if err := c.deliver(name, &w.message, w.plan.Pipelining); err != nil {
 			return fmt.Errorf("message %d of the session: %w", i+1, err)
 		}
-		w.latencies = append(w.latencies, time.Since(begin))
-		w.sent = append(w.sent, Sent{ReversePath: name, Digest: w.message.digest()})
+		end := time.Now()
+		w.latencies = append(w.latencies, end.Sub(begin))
+		w.sent = append(w.sent, Sent{ReversePath: name, Digest: w.message.digest(), Ended: c.ended, Answered: end})
 	}
 	return nil
 }

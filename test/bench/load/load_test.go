@@ -72,7 +72,7 @@ func TestRunEndsWithItsTime(t *testing.T) {
 }
 
 func TestCompare(t *testing.T) {
-	sent := []Sent{{"a", "1"}, {"b", "2"}, {"c", "3"}}
+	sent := []Sent{{ReversePath: "a", Digest: "1"}, {ReversePath: "b", Digest: "2"}, {ReversePath: "c", Digest: "3"}}
 	for name, test := range map[string]struct {
 		received []Received
 		want     Verdict

@@ -5,6 +5,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"math/rand/v2"
+	"time"
 )
 
 // FirstField begins each message: the digest covers what follows it, and not the
@@ -22,6 +23,8 @@ func NewDigest() hash.Hash { return crc32.New(castagnoli) }
 type Sent struct {
 	ReversePath string // unique to the message
 	Digest      string
+	Ended       time.Time // just before its last octets were sent
+	Answered    time.Time // when the 250 was there
 }
 
 // body makes lines of 76 printable characters, about size bytes in all. No line

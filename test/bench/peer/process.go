@@ -3,9 +3,11 @@ package peer
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -143,6 +145,15 @@ func parseStat(text string) (status, bool) {
 		ticks += n
 	}
 	return status{parent: parent, cpu: time.Duration(ticks) * tick}, true
+}
+
+// Processes are the ids of all the peer's processes.
+func (r *Running) Processes() ([]int, error) {
+	members, err := family(r.PID)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the processes of %s: %w", r.Name, err)
+	}
+	return slices.Sorted(maps.Keys(members)), nil
 }
 
 // CPU is the processor time that the peer used so far, all its processes taken
