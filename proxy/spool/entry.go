@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,20 +17,20 @@ import (
 // Entry is everything that is known of a message but its text.
 type Entry struct {
 	// ID names the message, in the spool's file names, the log and the
-	// reply: 1 to 64 ASCII letters and digits. Create makes one if it is
+	// reply: 1 to 64 ASCII letters and digits. A Writer makes one if it is
 	// empty, of which later ones sort after earlier ones.
 	ID string `json:"id"`
 	// Time is when the spool took the message, to the millisecond, in UTC.
 	Time time.Time `json:"time"`
-	// Reason says why the message is here and was not delivered.
-	Reason string `json:"reason"`
+	// Reason is Progress.Reason of a file of format 1, which knew no other.
+	Reason string `json:"reason,omitempty"`
 	// Envelope is as the client gave it.
 	Envelope smtp.Envelope `json:"envelope"`
 	// Identity is who submitted it, for the policy to be asked again.
 	Identity Identity `json:"identity"`
-	// Size is the length of the message in bytes, as it is stored. Create
+	// Size is the length of the message in bytes, as it is stored. A Writer
 	// ignores it.
-	Size int64 `json:"-"`
+	Size int64 `json:"size,omitempty"`
 }
 
 // Identity is the attributes that policy decides by. Empty is unknown.
@@ -44,6 +45,25 @@ type Identity struct {
 	Account string `json:"auth_id,omitempty"`
 	// Listener is where the message came in.
 	Listener string `json:"listener,omitempty"`
+	// Notice says that nobody submitted the message: it is our own.
+	Notice bool `json:"notice,omitempty"`
+}
+
+// Key is who the message counts for, one word for each: the most telling proven
+// attribute, else the account. "container:X", "uid:N", "account:NAME", "notice"
+// or "unknown".
+func (id Identity) Key() string {
+	switch {
+	case id.Container != "":
+		return "container:" + id.Container
+	case id.UID != nil:
+		return "uid:" + strconv.FormatUint(uint64(*id.UID), 10)
+	case id.Account != "":
+		return "account:" + id.Account
+	case id.Notice:
+		return "notice"
+	}
+	return "unknown"
 }
 
 // maxEntry bounds an encoded entry: ten thousand recipients of the greatest
@@ -57,6 +77,7 @@ func (e Entry) encode() ([]byte, error) {
 		return nil, errors.New("encoding a spool entry: an address is not UTF-8")
 	}
 	var b strings.Builder
+	e.Size = 0 // has its own line
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // "<" in a reason is for people to read
 	if err := enc.Encode(e); err != nil {

@@ -16,7 +16,8 @@ import (
 // The lines of the head, docs/spool-format.md. They have a fixed length but for
 // the entry, so that the head can be written again once the message is known.
 const (
-	magic       = "smtpwall-spool 1\n"
+	magic       = "smtpwall-spool 2\n"
+	magic1      = "smtpwall-spool 1\n" // had no progress lines
 	sizePrefix  = "size: "
 	sumPrefix   = "sha256: "
 	entryPrefix = "entry: "
@@ -43,10 +44,15 @@ func encodeHead(entry []byte, size int64, sum digest) []byte {
 
 // head is a file's head, verified.
 type head struct {
-	entry Entry
-	sum   digest // of the message
-	len   int64  // of the head itself: where the message begins
+	entry   Entry
+	version int
+	own     digest // of the head itself
+	sum     digest // of the message
+	len     int64  // of the head: where the message begins
 }
+
+// end is where the message ends and the progress lines begin.
+func (h head) end() int64 { return h.len + h.entry.Size }
 
 // readHead reads and verifies the head at the beginning of r. What is wrong with
 // the file is an ErrDamaged, what is wrong with reading it is not.
@@ -63,15 +69,20 @@ func readHead(r io.Reader, id string) (head, error) {
 	if lines.err != nil {
 		return head{}, lines.err
 	}
-	if first != magic || blank != "\n" || headSum != hex.EncodeToString(signed[:]) {
+	if first != magic && first != magic1 || blank != "\n" || headSum != hex.EncodeToString(signed[:]) {
 		return head{}, fmt.Errorf("%w: the head is not as it was written", ErrDamaged)
 	}
-	return decodeHead(id, size, sum, entry, int64(len(lines.all)))
+	h, err := decodeHead(id, size, sum, entry)
+	h.len, h.version, h.own = int64(len(lines.all)), 2, signed
+	if first == magic1 {
+		h.version = 1
+	}
+	return h, err
 }
 
 // decodeHead makes sense of a head whose sum is right.
-func decodeHead(id, size, sum, entry string, length int64) (head, error) {
-	h := head{len: length}
+func decodeHead(id, size, sum, entry string) (head, error) {
+	var h head
 	if err := json.Unmarshal([]byte(entry), &h.entry); err != nil {
 		return head{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -126,10 +137,10 @@ func (l *lineReader) field(prefix string, limit int) string {
 	return strings.TrimSuffix(value, "\n")
 }
 
-// verifyMessage reads r to its end and compares it with what the head says.
+// verifyMessage reads the message from r and compares it with what the head says.
 func verifyMessage(r io.Reader, h head) error {
 	hash := sha256.New()
-	n, err := io.CopyBuffer(onlyWriter{hash}, onlyReader{r}, make([]byte, 128<<10))
+	n, err := io.CopyBuffer(onlyWriter{hash}, onlyReader{io.LimitReader(r, h.entry.Size)}, make([]byte, 64<<10))
 	if err != nil {
 		return fmt.Errorf("reading the message: %w", err)
 	}

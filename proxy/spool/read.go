@@ -5,141 +5,116 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
-	"slices"
-	"strings"
-
-	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
-	"github.com/smtpwall/smtpwall/internal/logfields"
 )
 
 // Message is a message that was verified. Reading gives its text; close it.
 type Message struct {
-	Entry
+	Item
 	io.ReadCloser
 }
 
-// All goes through the held messages in no order, reading only their heads and
-// keeping none in memory. A message that cannot be read comes as an Entry with
-// nothing but an ID, and an error; a damaged one (ErrDamaged) has been moved to
-// corrupt/. A message that comes or goes meanwhile may be among them or not.
-//
-// Custody: ours, unchanged.
-func (s *Spool) All() iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		stopped := errors.New("stopped")
-		err := s.eachFile(holdDir, func(file fs.DirEntry) error {
-			e, err := s.entry(file.Name())
-			if errors.Is(err, ErrUnknown) {
-				return nil
-			}
-			if !yield(e, err) {
-				return stopped
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, stopped) {
-			yield(Entry{}, fmt.Errorf("listing the spool: %w", err))
-		}
-	}
+// Rewind goes back to the beginning of the text.
+func (m *Message) Rewind() error { return m.ReadCloser.(*text).rewind() }
+
+// text is the part of a file that is the message.
+type text struct {
+	file        durable.File
+	start, size int64
+	left        int64
 }
 
-// List is all held messages, the oldest first. The error names each message
-// that could not be read; the others are listed all the same.
-//
-// Custody: ours, unchanged.
-func (s *Spool) List() ([]Entry, error) {
-	var entries []Entry
-	var errs []error
-	for e, err := range s.All() {
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		entries = append(entries, e)
+func (t *text) Read(p []byte) (int, error) {
+	if t.left <= 0 {
+		return 0, io.EOF
 	}
-	slices.SortFunc(entries, func(a, b Entry) int {
-		if c := a.Time.Compare(b.Time); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return entries, errors.Join(errs...)
+	if int64(len(p)) > t.left {
+		p = p[:t.left]
+	}
+	n, err := t.file.Read(p)
+	t.left -= int64(n)
+	if errors.Is(err, io.EOF) && t.left > 0 {
+		err = io.ErrUnexpectedEOF // it was all there when we verified it
+	}
+	return n, err
 }
 
-// entry reads the head of one message.
-func (s *Spool) entry(id string) (Entry, error) {
-	f, err := s.open(id)
-	if err != nil {
-		return Entry{ID: id}, err
-	}
-	defer f.Close()
-	h, err := readHead(f, id)
-	if err != nil {
-		return Entry{ID: id}, s.failed(id, err)
-	}
-	return h.entry, nil
+func (t *text) Close() error { return t.file.Close() }
+
+func (t *text) rewind() error {
+	t.left = t.size
+	_, err := t.file.Seek(t.start, io.SeekStart)
+	return err
 }
 
-// Read opens a held message, after having read and verified all of it, so that
-// no damaged message is begun to be delivered. It fails with ErrUnknown if there
-// is none, and with ErrDamaged if it was moved to corrupt/ for that.
+// Read opens a message of the queue, after having read and verified all of it,
+// so that no damaged message is begun to be delivered. It fails with ErrUnknown
+// if there is none, and with ErrDamaged if it was moved to corrupt/ for that.
 //
 // Custody: ours, unchanged.
 func (s *Spool) Read(id string) (*Message, error) {
-	f, h, err := s.openVerified(id)
+	o, err := s.open(id)
 	if err != nil {
 		return nil, err
 	}
-	return &Message{Entry: h.entry, ReadCloser: f}, nil
+	m, err := o.message()
+	if err != nil {
+		o.file.Close()
+		return nil, s.failed(id, err)
+	}
+	s.learn(id, m.Item)
+	return m, nil
 }
 
-// openVerified opens a message's file at the beginning of the message.
-func (s *Spool) openVerified(id string) (durable.File, head, error) {
-	f, err := s.open(id)
+// Show is what is known of one message of the queue. It reads the head and the
+// tail of its file, but not the text. It fails as Read does.
+//
+// Custody: ours, unchanged.
+func (s *Spool) Show(id string) (Item, error) {
+	o, err := s.open(id)
 	if err != nil {
-		return nil, head{}, err
+		return Item{}, err
 	}
-	h, err := verify(f, id)
+	defer o.file.Close()
+	item, _, err := o.item()
 	if err != nil {
-		f.Close()
-		return nil, head{}, s.failed(id, err)
+		return Item{}, s.failed(id, err)
 	}
-	return f, h, nil
+	s.learn(id, item)
+	return item, nil
 }
 
-// verify reads the whole file and leaves it at the beginning of the message.
-func verify(f durable.File, id string) (head, error) {
-	h, err := readHead(f, id)
-	if err != nil {
-		return head{}, err
-	}
-	if _, err := f.Seek(h.len, io.SeekStart); err != nil {
-		return head{}, err
-	}
-	if err := verifyMessage(f, h); err != nil {
-		return head{}, err
-	}
-	_, err = f.Seek(h.len, io.SeekStart)
-	return h, err
+// opened is a message's file.
+type opened struct {
+	file        durable.File
+	id          string
+	state       State
+	interrupted bool
 }
 
-// open opens the file of a held message.
-func (s *Spool) open(id string) (durable.File, error) {
-	if !validID(id) {
-		return nil, ErrUnknown
-	}
-	f, err := s.fs.OpenFile(s.path(holdDir, id), os.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrUnknown
-	}
+// open opens the file of a message of the queue.
+func (s *Spool) open(id string) (opened, error) {
+	r, err := s.claim(id, queued...)
 	if err != nil {
-		return nil, fmt.Errorf("reading message %s: %w", id, err)
+		return opened{}, err
 	}
-	return f, nil
+	defer r.mu.Unlock()
+	f, err := s.fs.OpenFile(s.queuePath(id, r.fileState()), os.O_RDONLY, 0)
+	if err != nil {
+		return opened{}, fmt.Errorf("reading message %s: %w", id, s.gone(id, r, err))
+	}
+	return opened{file: f, id: id, state: r.state, interrupted: r.interrupted}, nil
+}
+
+// learn keeps whose a message is, for the limits.
+func (s *Spool) learn(id string, item Item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.index.records[id]; r != nil {
+		s.index.attribute(r, item.Identity.Key())
+	}
 }
 
 // failed reports a message that could not be read, and puts it aside if it is
@@ -149,52 +124,71 @@ func (s *Spool) failed(id string, err error) error {
 	if !errors.Is(err, ErrDamaged) {
 		return err
 	}
-	s.log.Error("damaged message put aside", zap.String(logfields.Txn, id), zap.String(logfields.Path, s.path(corruptDir, id)), zap.Error(err))
-	return errors.Join(err, s.move(id, holdDir, corruptDir))
+	return errors.Join(err, s.aside(id, err))
 }
 
-// move takes a message from one state to another, durably. The old place is
-// synced only after the new one: it must not be gone without a new one.
-func (s *Spool) move(id, from, to string) error {
-	err := s.fs.Rename(s.path(from, id), s.path(to, id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another reader was faster
-	}
+// item reads the head and the tail.
+func (o opened) item() (Item, head, error) {
+	h, err := readHead(o.file, o.id)
 	if err != nil {
-		return fmt.Errorf("moving message %s to %s: %w", id, to, err)
+		return Item{}, head{}, err
 	}
-	if err := s.sync(to); err != nil {
-		return err
+	size, err := o.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return Item{}, head{}, err
 	}
-	return s.sync(from)
+	if size < h.end() {
+		return Item{}, head{}, fmt.Errorf("%w: the message ends early", ErrDamaged)
+	}
+	item := Item{Entry: h.entry, State: o.state, Stored: size}
+	if item.Progress, err = o.progress(h, size); err != nil {
+		return Item{}, head{}, err
+	}
+	return item, h, item.checkRest()
 }
 
-// Remove ends our custody of a held message: call it when somebody else has the
-// message for every recipient, or when a person has dropped it. It fails with
-// ErrUnknown if there is none.
-//
-// Custody: given up when it returns nil. After an error, and after a crash
-// before it returns, the message may still be there and be delivered again.
-func (s *Spool) Remove(id string) error {
-	f, err := s.open(id)
+// progress reads the tail.
+func (o opened) progress(h head, size int64) (Progress, error) {
+	p, ok, torn, err := readTail(o.file, h.end(), size)
 	if err != nil {
-		return err
+		return Progress{}, fmt.Errorf("reading the progress: %w", err)
 	}
-	st, err := f.Stat()
-	f.Close()
+	switch {
+	case ok:
+	case h.version == 1:
+		p = Progress{Time: h.entry.Time, Reason: h.entry.Reason, Hold: HoldNoRelay}
+	default:
+		return Progress{}, fmt.Errorf("%w: there is no line of progress", ErrDamaged)
+	}
+	// What follows the last line was either never synced, or was damaged later,
+	// and then the relay may have had the message since.
+	p.PossibleDuplicate = p.PossibleDuplicate || torn || o.interrupted
+	return p, nil
+}
+
+// message reads everything and leaves the file at the beginning of the text.
+func (o opened) message() (*Message, error) {
+	item, h, err := o.item()
 	if err != nil {
-		return fmt.Errorf("removing message %s: %w", id, err)
+		return nil, err
 	}
-	err = s.fs.Remove(s.path(holdDir, id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrUnknown
+	t := &text{file: o.file, start: h.len, size: h.entry.Size}
+	if err := t.rewind(); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return fmt.Errorf("removing message %s: %w", id, err)
+	if err := verifyMessage(o.file, h); err != nil {
+		return nil, err
 	}
-	s.release(st.Size())
-	if err := s.sync(holdDir); err != nil {
-		return fmt.Errorf("removing message %s: %w", id, err)
+	return &Message{Item: item, ReadCloser: t}, t.rewind()
+}
+
+// openAny opens the first of these files that is there.
+func openAny(fsys durable.FS, names ...string) (durable.File, error) {
+	for _, name := range names {
+		f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
 	}
-	return nil
+	return nil, ErrUnknown
 }

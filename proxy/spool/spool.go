@@ -1,11 +1,11 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -13,30 +13,27 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
-	"github.com/smtpwall/smtpwall/internal/logfields"
-)
-
-// The directories of a spool. A message is in one of them at any instant; its
-// file keeps its name when it moves.
-const (
-	incomingDir = "incoming" // being written; nobody was promised anything
-	holdDir     = "hold"     // ours, parked until it is released
-	corruptDir  = "corrupt"  // ours, and damaged: for a person to look at
-
-	lockFile = "lock"
 )
 
 // ErrFull says that there is no room: the client shall come again later (452
 // 4.3.1). Nothing of the message is kept.
 var ErrFull = errors.New("the spool is full")
 
-// ErrUnknown says that the spool has no message of this id.
+// ErrIdentityFull is an ErrFull for this identity alone: others have room.
+var ErrIdentityFull = fmt.Errorf("%w of this identity's messages", ErrFull)
+
+// ErrUnknown says that the spool has no message of this id, or none in a state
+// that the call is for.
 var ErrUnknown = fmt.Errorf("no such message: %w", fs.ErrNotExist)
 
 // Options are the settings of a Spool.
 type Options struct {
-	// MaxBytes bounds all files of the spool together. Zero or less is 1 GiB.
+	// MaxBytes bounds all files of the spool together, each rounded up to
+	// whole blocks of 4 KiB. Zero or less is 1 GiB.
 	MaxBytes int64
+	// MaxIdentityBytes bounds the files of one Identity.Key likewise. Zero
+	// or less is half of MaxBytes.
+	MaxIdentityBytes int64
 	// MinFree is how many bytes of the file system are left to others. Zero
 	// or less is 64 MiB.
 	MinFree int64
@@ -46,28 +43,54 @@ type Options struct {
 	Logger *zap.Logger
 }
 
+// withDefaults fills in what was not given.
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = durable.OS{}
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 1 << 30
+	}
+	if o.MaxIdentityBytes <= 0 {
+		o.MaxIdentityBytes = o.MaxBytes / 2
+	}
+	if o.MinFree <= 0 {
+		o.MinFree = 64 << 20
+	}
+	return o
+}
+
 // Spool is a directory of messages that we have custody of. Make it with Open.
 type Spool struct {
-	dir  string
-	fs   durable.FS
-	log  *zap.Logger
-	lock io.Closer
-	now  func() time.Time
+	store
+	log   *zap.Logger
+	lock  io.Closer
+	now   func() time.Time
+	group *group // syncs queue/
 
-	maxBytes, minFree int64
+	minFree int64
+	buffers sync.Pool
 
-	mu   sync.Mutex
-	used int64 // bytes of all files, written or reserved
+	mu    sync.Mutex
+	index index // under mu
+
+	moving sync.Mutex // held while queue/ is synced, or left for corrupt/
+	moved  bool       // corrupt/ has names that are not synced; under moving
 }
 
 // Open takes the spool in dir for this process, making it (mode 0700) if it is
 // not there. If another process has it the error is durable.ErrLocked.
 //
 // Custody: what a crash has left in incoming/ was never promised to anybody and
-// is removed. Everything in hold/ is there, as it was.
+// is removed. Everything in queue/ is there, as it was; what was active then is
+// deferred now, with Progress.PossibleDuplicate. Messages of format 1 come from
+// hold/ to queue/.
 func Open(dir string, opts Options) (*Spool, error) {
-	s := newSpool(dir, opts)
-	for _, sub := range []string{"", incomingDir, holdDir, corruptDir} {
+	s := newSpool(dir, opts.withDefaults())
+	for _, sub := range []string{"", incomingDir, queueDir, corruptDir} {
 		if err := durable.MkdirAll(s.fs, filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening the spool: %w", err)
 		}
@@ -83,116 +106,62 @@ func Open(dir string, opts Options) (*Spool, error) {
 	return s, nil
 }
 
-func newSpool(dir string, opts Options) *Spool {
-	s := &Spool{dir: dir, fs: opts.FS, log: opts.Logger, now: time.Now, maxBytes: opts.MaxBytes, minFree: opts.MinFree}
-	if s.fs == nil {
-		s.fs = durable.OS{}
+func newSpool(dir string, o Options) *Spool {
+	s := &Spool{
+		store: store{dir: dir, fs: o.FS}, log: o.Logger, now: time.Now, minFree: o.MinFree,
+		index: newIndex(o.MaxBytes, o.MaxIdentityBytes),
 	}
-	if s.log == nil {
-		s.log = zap.NewNop()
-	}
-	if s.maxBytes <= 0 {
-		s.maxBytes = 1 << 30
-	}
-	if s.minFree <= 0 {
-		s.minFree = 64 << 20
-	}
+	s.group = newGroup(s.syncQueue, s.log)
+	s.buffers.New = func() any { return new([bufferSize]byte) }
 	return s
 }
 
-// Close lets other processes have the spool. No Writer may be at work.
-func (s *Spool) Close() error { return s.lock.Close() }
-
-// recover brings the spool to a known state after whatever ended the last
-// process.
-func (s *Spool) recover() error {
-	err := s.eachFile(incomingDir, func(e fs.DirEntry) error {
-		s.log.Info("unfinished message removed", zap.String(logfields.Txn, e.Name()))
-		return s.fs.Remove(s.path(incomingDir, e.Name()))
-	})
-	if err != nil {
-		return err
-	}
-	for _, state := range []string{holdDir, corruptDir} {
-		if err := s.eachFile(state, s.count); err != nil {
-			return err
-		}
-	}
-	// A message may have been renamed by a process that was killed before it
-	// could sync, and is listed from now on: make sure that it stays.
-	return errors.Join(s.sync(holdDir), s.sync(corruptDir))
+// Close lets other processes have the spool. Nobody may be at work in it.
+func (s *Spool) Close() error {
+	s.group.close()
+	return s.lock.Close()
 }
 
-// count adds a file to the bytes used.
-func (s *Spool) count(e fs.DirEntry) error {
-	st, err := e.Info()
-	if err != nil {
-		return err
-	}
-	s.used += st.Size()
-	return nil
+// Sync returns nil when every change of state so far is durable. All who call it
+// at a time share one sync of the directory. After an error, which all of them
+// get, none of it may be relied on, until a later Sync returns nil.
+func (s *Spool) Sync(ctx context.Context) error {
+	return s.group.wait(ctx)
 }
 
-// eachFile calls fn for every message file in a state's directory; fn may remove
-// the file.
-func (s *Spool) eachFile(state string, fn func(fs.DirEntry) error) error {
-	d, err := s.fs.OpenFile(s.path(state), os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	for {
-		entries, err := d.ReadDir(512)
-		for _, e := range entries {
-			if !validID(e.Name()) || !e.Type().IsRegular() {
-				s.log.Warn("not a message, left alone", zap.String(logfields.Path, s.path(state, e.Name())))
-				continue
-			}
-			if err := fn(e); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// Used is how many bytes the spool's files take, those being written included.
-func (s *Spool) Used() int64 {
+// Used is what counts towards Options.MaxBytes, the messages being written and
+// the corrupt ones included, and how many messages we have custody of and can
+// deliver.
+func (s *Spool) Used() (bytes int64, messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.used
+	return s.index.used, s.index.counts[Active] + s.index.counts[Deferred] + s.index.counts[Hold]
 }
 
-// reserve takes n bytes of the limit, or returns ErrFull and takes none.
-func (s *Spool) reserve(n int64) error {
+// UsedBy is what counts towards Options.MaxIdentityBytes for an Identity.Key. A
+// message that is older than this process counts from when it was read first, by
+// All, Show or Read.
+func (s *Spool) UsedBy(identity string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n > s.maxBytes-s.used {
-		return ErrFull
+	if t := s.index.tallies[identity]; t != nil {
+		return t.bytes
 	}
-	s.used += n
-	return nil
+	return 0
 }
 
-// release gives n bytes back.
-func (s *Spool) release(n int64) {
+// Counts is how many messages are in each state, those without any left out.
+func (s *Spool) Counts() map[State]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.used -= n
-}
-
-func (s *Spool) path(parts ...string) string {
-	return filepath.Join(append([]string{s.dir}, parts...)...)
-}
-
-func (s *Spool) sync(state string) error {
-	if err := s.fs.SyncDir(s.path(state)); err != nil {
-		return fmt.Errorf("syncing %s: %w", state, err)
+	counts := map[State]int{}
+	for state, n := range s.index.counts {
+		if n > 0 {
+			counts[state] = n
+		}
 	}
-	return nil
+	if n := len(s.index.corrupt); n > 0 {
+		counts[Corrupt] = n
+	}
+	return counts
 }

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,7 +35,6 @@ func open(t testing.TB, dir string, opts Options) *Spool {
 func sampleEntry() Entry {
 	uid := uint32(33)
 	return Entry{
-		Reason: "no relay is configured <yet>",
 		Envelope: smtp.Envelope{
 			ReversePath: "www-data@example.com",
 			Params:      smtp.MailParams{Body: "8BITMIME", UTF8: true, Ret: "HDRS", EnvID: "a+2Bb"},
@@ -47,17 +47,20 @@ func sampleEntry() Entry {
 	}
 }
 
-// put commits a message.
+// waiting is the progress of a message that was committed with put.
+var waiting = Progress{Reason: "no relay is configured <yet>", Hold: HoldNoRelay}
+
+// put commits a message to hold.
 func put(t testing.TB, s *Spool, e Entry, text string) string {
 	t.Helper()
-	id, err := tryPut(s, e, text)
+	id, err := tryPut(s, e, text, Hold)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return id
 }
 
-func tryPut(s *Spool, e Entry, text string) (string, error) {
+func tryPut(s *Spool, e Entry, text string, state State) (string, error) {
 	w, err := s.Create(e)
 	if err != nil {
 		return "", err
@@ -66,11 +69,15 @@ func tryPut(s *Spool, e Entry, text string) (string, error) {
 	if _, err := io.WriteString(w, text); err != nil {
 		return "", err
 	}
-	return w.Commit()
+	p := waiting
+	p.Time = time.UnixMilli(1_800_000_000_000).UTC()
+	return w.ID(), w.Commit(state, p)
 }
 
 // get reads a message.
-func get(t testing.TB, s *Spool, id string) (Entry, string) {
+func get(t testing.TB, s interface {
+	Read(string) (*Message, error)
+}, id string) (Item, string) {
 	t.Helper()
 	m, err := s.Read(id)
 	if err != nil {
@@ -81,7 +88,29 @@ func get(t testing.TB, s *Spool, id string) (Entry, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m.Entry, string(text)
+	return m.Item, string(text)
+}
+
+// list is what All has, the ids sorted.
+func list(t testing.TB, s interface {
+	All(...State) iter.Seq2[Item, error]
+}, states ...State) (ids []string) {
+	t.Helper()
+	for item, err := range s.All(states...) {
+		if err != nil {
+			t.Errorf("listing %s: %v", item.ID, err)
+			continue
+		}
+		ids = append(ids, item.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// used is what the spool counts.
+func used(s *Spool) int64 {
+	bytes, _ := s.Used()
+	return bytes
 }
 
 // files are the names in a state's directory.
@@ -103,7 +132,8 @@ func TestRoundTrip(t *testing.T) {
 	s := open(t, dir, Options{})
 	texts := map[string]string{
 		"Empty": "", "Plain": "Subject: x\r\n\r\nbody\r\n", "NoEnd": "no end of line", "Blank": "\n\n\r\n\x00\xff",
-		"Big": strings.Repeat("0123456789abcdef", 100_000),
+		"Buffer": strings.Repeat("x", spillSize), "Spilt": strings.Repeat("y", spillSize+1), "Twice": strings.Repeat("z", 2*spillSize),
+		"Big": strings.Repeat("0123456789abcdef", 100_000), "Progress": "progress: {} 44136fa355b3678a\n",
 	}
 	before := time.Now().Add(-time.Millisecond)
 	for id, text := range texts {
@@ -117,28 +147,53 @@ func TestRoundTrip(t *testing.T) {
 	s = open(t, dir, Options{})
 	for id, text := range texts {
 		got, gotText := get(t, s, id)
-		want := sampleEntry()
+		want := Item{Entry: sampleEntry(), State: Hold, Progress: waiting, Stored: got.Stored}
 		want.ID, want.Size, want.Time = id, int64(len(text)), got.Time
+		want.Progress.Time = time.UnixMilli(1_800_000_000_000).UTC()
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\ngot  %+v\nwant %+v", id, got, want)
 		}
 		if got.Time.Before(before) || got.Time.After(time.Now()) {
 			t.Errorf("%s: taken at %v", id, got.Time)
 		}
+		if st, err := os.Stat(s.queuePath(id, Hold)); err != nil || st.Size() != got.Stored {
+			t.Errorf("%s: %d bytes stored, %v", id, got.Stored, err)
+		}
 		if gotText != text {
 			t.Errorf("%s: %d bytes became %d", id, len(text), len(gotText))
 		}
+		if shown, err := s.Show(id); err != nil || !reflect.DeepEqual(shown, want) {
+			t.Errorf("%s: shown %+v, %v", id, shown, err)
+		}
 	}
-	if entries, err := s.List(); len(entries) != len(texts) || err != nil {
-		t.Errorf("listed %d, %v, want %d", len(entries), err, len(texts))
+	if ids := list(t, s); len(ids) != len(texts) {
+		t.Errorf("listed %v, want %d", ids, len(texts))
 	}
 	for id := range texts {
 		if err := s.Remove(id); err != nil {
 			t.Error(err)
 		}
 	}
-	if left := files(t, s, holdDir); len(left) != 0 || s.Used() != 0 {
-		t.Errorf("left: %v, %d bytes", left, s.Used())
+	if left := files(t, s, queueDir); len(left) != 0 || used(s) != 0 {
+		t.Errorf("left: %v, %d bytes", left, used(s))
+	}
+}
+
+func TestRewind(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	m, err := s.Read(put(t, s, sampleEntry(), "once and again"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for _, n := range []int64{4, 100, 100} {
+		b, err := io.ReadAll(io.LimitReader(m, n))
+		if want := "once and again"; err != nil || string(b) != want[:min(int(n), len(want))] {
+			t.Errorf("%q, %v", b, err)
+		}
+		if err := m.Rewind(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -149,7 +204,7 @@ func TestModes(t *testing.T) {
 	s := open(t, dir, Options{})
 	id := put(t, s, sampleEntry(), "x")
 	for path, want := range map[string]fs.FileMode{
-		dir: 0o700, s.path(incomingDir): 0o700, s.path(holdDir): 0o700, s.path(corruptDir): 0o700, s.path(holdDir, id): 0o600,
+		dir: 0o700, s.path(incomingDir): 0o700, s.path(queueDir): 0o700, s.path(corruptDir): 0o700, s.queuePath(id, Hold): 0o600,
 	} {
 		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want %v", path, st.Mode().Perm(), err, want)
@@ -160,35 +215,49 @@ func TestModes(t *testing.T) {
 // TestOrdinaryTools keeps what docs/spool-format.md promises to people.
 func TestOrdinaryTools(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
-	const text = "Subject: hello\r\n\r\n\r\nbody\r\n"
-	file := s.path(holdDir, put(t, s, sampleEntry(), text))
-	for script, want := range map[string]string{
-		`head -n 1 "$0"`:             "smtpwall-spool 1\n",
-		`sed '1,/^$/d' "$0"`:         text,
-		`sed -n 's/^size: //p' "$0"`: fmt.Sprintf("%019d\n", len(text)),
-		`test "$(sed '1,/^$/d' "$0" | sha256sum | cut -c 1-64)" = "$(sed -n 's/^sha256: //p' "$0")"`:                "",
-		`test "$(sed '/^head-sha256/,$d' "$0" | sha256sum | cut -c 1-64)" = "$(sed -n 's/^head-sha256: //p' "$0")"`: "",
-	} {
-		out, err := exec.Command("sh", "-c", script, file).Output()
-		if err != nil || want != "" && string(out) != want {
-			t.Errorf("%s: %q, %v, want %q", script, out, err, want)
+	for _, text := range []string{"Subject: hello\r\n\r\n\r\nsize: 5\r\nprogress: {}\r\n", "no end", ""} {
+		id := put(t, s, sampleEntry(), text)
+		if err := s.Settle(id, Progress{Attempts: 1, Reason: "later"}, Deferred); err != nil {
+			t.Fatal(err)
+		}
+		const size = `SIZE=$(sed -n '/^$/q;s/^size: //p' "$0"); `
+		for script, want := range map[string]string{
+			`head -n 1 "$0"`: "smtpwall-spool 2\n",
+			size + `sed '1,/^$/d' "$0" | head -c "$SIZE"`:                                            text,
+			size + `sed '1,/^$/d' "$0" | tail -c +$((10#$SIZE + 1)) | tail -n 1 | grep -o '"later"'`: "\"later\"\n",
+			size + `echo $SIZE`: fmt.Sprintf("%019d\n", len(text)),
+			size + `test "$(sed '1,/^$/d' "$0" | head -c "$SIZE" | sha256sum | cut -c 1-64)" = "$(sed -n '/^$/q;s/^sha256: //p' "$0")"`:              "",
+			`test "$(sed '/^head-sha256/,$d' "$0" | sha256sum | cut -c 1-64)" = "$(sed -n '/^$/q;s/^head-sha256: //p' "$0")"`:                        "",
+			`L=$(tail -n 1 "$0" | grep -o 'progress: {.*'); L=${L#progress: }; test "$(printf %s "${L% *}" | sha256sum | cut -c 1-16)" = "${L##* }"`: "",
+		} {
+			out, err := exec.Command("bash", "-c", script, s.queuePath(id, Deferred)).Output()
+			if err != nil || want != "" && string(out) != want {
+				t.Errorf("%s: %q, %v, want %q", script, out, err, want)
+			}
 		}
 	}
 }
 
 func TestIDs(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
+	r, err := OpenReadOnly(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, id := range []string{"../x", "a/b", ".", "a.b", "ä", strings.Repeat("x", 65), "a b", "-a"} {
 		e := sampleEntry()
 		e.ID = id
 		if _, err := s.Create(e); err == nil {
 			t.Errorf("created %q", id)
 		}
-		if _, err := s.Read(id); !errors.Is(err, ErrUnknown) {
-			t.Errorf("read %q: %v", id, err)
-		}
-		if err := s.Remove(id); !errors.Is(err, ErrUnknown) {
-			t.Errorf("removed %q: %v", id, err)
+		_, read := s.Read(id)
+		_, readOnly := r.Read(id)
+		for call, err := range map[string]error{
+			"read": read, "reader": readOnly, "remove": s.Remove(id), "drop": s.Drop(id), "activate": s.Activate(id), "settle": s.Settle(id, Progress{}, Hold),
+		} {
+			if !errors.Is(err, ErrUnknown) {
+				t.Errorf("%s %q: %v", call, id, err)
+			}
 		}
 	}
 	early, late := newID(time.UnixMilli(1_800_000_000_000)), newID(time.UnixMilli(1_800_000_000_001))
@@ -201,70 +270,26 @@ func TestSameID(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	e := sampleEntry()
 	e.ID = "Twice"
+	w, err := s.Create(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(e); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("created while it is written: %v", err)
+	}
+	w.Abort()
 	put(t, s, e, "first")
-	used := s.Used()
+	before := used(s)
 	if _, err := s.Create(e); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("created again: %v", err)
 	}
-	if _, text := get(t, s, "Twice"); text != "first" || s.Used() != used || len(files(t, s, incomingDir)) != 0 {
-		t.Errorf("the first was disturbed: %q, %d bytes", text, s.Used())
+	tee := s.Tee(func() Entry { return e })
+	io.WriteString(tee, "second")
+	if err := tee.Commit(Deferred, Progress{}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("committed again: %v", err)
 	}
-}
-
-func TestRewrite(t *testing.T) {
-	s := open(t, t.TempDir(), Options{MaxBytes: 3000})
-	id := put(t, s, sampleEntry(), strings.Repeat("x", 2000))
-	before, _ := get(t, s, id)
-	// There is no room for a second message, and none is needed.
-	err := s.Rewrite(id, func(e *Entry) {
-		e.ID, e.Time, e.Reason = "Other", time.Time{}, "550 5.1.1 no such user"
-		e.Envelope.Recipients = e.Envelope.Recipients[1:]
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, got := get(t, s, id)
-	want := before
-	want.Reason, want.Envelope.Recipients = "550 5.1.1 no such user", before.Envelope.Recipients[1:]
-	if !reflect.DeepEqual(after, want) || got != strings.Repeat("x", 2000) {
-		t.Errorf("got %+v, want %+v", after, want)
-	}
-	st, err := os.Stat(s.path(holdDir, id))
-	if err != nil || st.Size() != s.Used() || len(files(t, s, holdDir)) != 1 || len(files(t, s, incomingDir)) != 0 {
-		t.Errorf("%d bytes counted, file of %d, %v", s.Used(), st.Size(), err)
-	}
-	if err := s.Rewrite("Unknown", func(*Entry) {}); !errors.Is(err, ErrUnknown) {
-		t.Errorf("no message: %v", err)
-	}
-}
-
-func TestAbort(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
-	w, err := s.Create(sampleEntry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.WriteString(w, "half")
-	w.Abort()
-	w.Abort()
-	if _, err := w.Write([]byte("x")); !errors.Is(err, errDone) {
-		t.Errorf("write after abort: %v", err)
-	}
-	if _, err := w.Commit(); !errors.Is(err, errDone) {
-		t.Errorf("commit after abort: %v", err)
-	}
-	if s.Used() != 0 || len(files(t, s, incomingDir)) != 0 {
-		t.Errorf("left: %v, %d bytes", files(t, s, incomingDir), s.Used())
-	}
-	// After Commit, Abort does nothing.
-	w, _ = s.Create(sampleEntry())
-	id, err := w.Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Abort()
-	if _, err := s.Read(id); err != nil {
-		t.Error(err)
+	if _, text := get(t, s, "Twice"); text != "first" || used(s) != before || len(files(t, s, incomingDir)) != 0 {
+		t.Errorf("the first was disturbed: %q, %d bytes", text, used(s))
 	}
 }
 
@@ -295,8 +320,9 @@ func TestLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.WriteString(w, "unfinished")
-	for _, stranger := range []string{"hold/README.txt", "incoming/.swp"} {
+	io.WriteString(w, strings.Repeat("unfinished", 10_000))
+	strangers := []string{"queue/README.txt", "queue/ID", "queue/A.deferred.bak", "queue/B.corrupt", "incoming/.swp", "corrupt/notes.txt"}
+	for _, stranger := range strangers {
 		if err := os.WriteFile(filepath.Join(dir, stranger), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -306,78 +332,12 @@ func TestLeftovers(t *testing.T) {
 	if left := files(t, s, incomingDir); len(left) != 1 || left[0] != ".swp" {
 		t.Errorf("incoming has %v", left)
 	}
-	entries, err := s.List()
-	if err != nil || len(entries) != 1 || entries[0].ID != id {
-		t.Errorf("listed %v, %v", entries, err)
-	}
-}
-
-func TestLimit(t *testing.T) {
-	s := open(t, t.TempDir(), Options{MaxBytes: 10_000})
-	e := sampleEntry()
-	e.Envelope.Params.Size = 20_000
-	if _, err := s.Create(e); !errors.Is(err, ErrFull) {
-		t.Errorf("declared too much: %v", err)
-	}
-	w, err := s.Create(sampleEntry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(make([]byte, 20_000)); !errors.Is(err, ErrFull) {
-		t.Errorf("wrote too much: %v", err)
-	}
-	if _, err := w.Write([]byte("x")); !errors.Is(err, ErrFull) {
-		t.Errorf("went on: %v", err)
-	}
-	if _, err := w.Commit(); !errors.Is(err, ErrFull) {
-		t.Errorf("committed: %v", err)
-	}
-	if s.Used() != 0 {
-		t.Errorf("%d bytes are still taken", s.Used())
-	}
-	put(t, s, sampleEntry(), "fits")
-}
-
-func TestLimitTogether(t *testing.T) {
-	const limit = 300_000
-	s := open(t, t.TempDir(), Options{MaxBytes: limit})
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var kept []string
-	for i := range 64 {
-		all.Go(func() {
-			id, err := tryPut(s, sampleEntry(), strings.Repeat("x", 10_000+i))
-			if errors.Is(err, ErrFull) {
-				return
-			}
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			kept = append(kept, id)
-		})
-	}
-	all.Wait()
-	var total int64
-	for _, name := range files(t, s, holdDir) {
-		st, err := os.Stat(s.path(holdDir, name))
-		if err != nil {
-			t.Fatal(err)
+	for _, stranger := range strangers {
+		if _, err := os.Stat(filepath.Join(dir, stranger)); err != nil {
+			t.Error(err)
 		}
-		total += st.Size()
 	}
-	if total > limit || total != s.Used() {
-		t.Errorf("%d bytes in files, %d counted, limit %d", total, s.Used(), limit)
-	}
-	if len(kept) < 2 || len(kept) != len(files(t, s, holdDir)) || len(files(t, s, incomingDir)) != 0 {
-		t.Errorf("%d kept of %v, incoming %v", len(kept), files(t, s, holdDir), files(t, s, incomingDir))
-	}
-	// The count is the same after a restart.
-	used := s.Used()
-	s.Close()
-	if s = open(t, s.dir, Options{MaxBytes: limit}); s.Used() != used {
-		t.Errorf("%d bytes after a restart, want %d", s.Used(), used)
+	if ids := list(t, s); len(ids) != 1 || ids[0] != id {
+		t.Errorf("listed %v", ids)
 	}
 }

@@ -1,13 +1,13 @@
 package spool
 
 import (
-	"bufio"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
-	"io/fs"
+	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,201 +20,258 @@ import (
 // errDone is for a Writer that was committed or aborted.
 var errDone = errors.New("the message was committed or aborted before")
 
-// step is the room that a Writer reserves at a time.
-const step = 64 << 10
+// A Writer keeps spillSize bytes of the message in memory before it makes a
+// file. Its buffer has room for a head and a line of progress beside them.
+const (
+	spillSize  = 32 << 10
+	bufferSize = spillSize + 8<<10
+)
 
 // Writer takes one message. Exactly one of Commit and Abort ends it; Abort after
 // Commit does nothing, so that it can be deferred.
 type Writer struct {
 	s     *Spool
-	file  durable.File
-	buf   *bufio.Writer
-	hash  hash.Hash
-	entry Entry
-	line  []byte // the entry, encoded
-	head  int64  // length of the file's head
-	size  int64  // length of the message so far
+	later func() Entry // of a Tee that is not begun
 
-	reserved int64 // of the spool's limit
-	err      error // what has gone wrong; nothing can be right any more
-	done     bool
-	replaces bool // a message of this id that is ours already
-	placed   bool // the file is in hold/
+	entry  Entry
+	line   []byte  // the entry, encoded
+	head   int64   // length of the file's head
+	record *record // once begun
+
+	buffer *[bufferSize]byte // pooled; nil until there is something to hold
+	held   []byte            // what of the message is in the buffer
+	file   durable.File      // while it is open
+	place  string            // where the file is; "" is nowhere
+	queued bool              // the file is in queue/
+	spilt  int64             // what of the message is in the file
+
+	err  error // what has gone wrong; nothing can be right any more
+	done bool
 }
 
-// Create begins a message. It fails with ErrFull if the spool is full, or would
-// be with a message of the size that the envelope declares, or if too little of
-// the disk is free; with fs.ErrExist if the id is taken.
+// Create begins a message. It fails with ErrFull, or with ErrIdentityFull, if
+// there is no room, or would be none with a message of the size that the envelope
+// declares; with fs.ErrExist if the id is taken; and while the spool's directory
+// cannot be synced.
 //
 // Custody: stays with the client.
 func (s *Spool) Create(e Entry) (*Writer, error) {
-	now := s.now()
-	e.Time = now.UTC().Truncate(time.Millisecond)
-	if e.ID == "" {
-		e.ID = newID(now)
+	if err := s.group.healthy(); err != nil {
+		return nil, fmt.Errorf("creating a message: %w", err)
 	}
-	if !validID(e.ID) {
-		return nil, fmt.Errorf("creating a message: the id %q is not made of 1 to 64 letters and digits", e.ID)
-	}
-	line, err := e.encode()
-	if err != nil {
-		return nil, err
-	}
-	w := newWriter(s, e, line)
-	if err := w.admit(); err != nil {
-		return nil, err
-	}
-	if err := w.open(); err != nil {
-		s.release(w.reserved)
+	w := &Writer{s: s}
+	if err := w.begin(e); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func newWriter(s *Spool, e Entry, line []byte) *Writer {
-	head := int64(len(encodeHead(line, 0, digest{})))
-	return &Writer{s: s, entry: e, line: line, head: head, hash: sha256.New()}
+// Tee begins a message that is most likely not to be kept. Nothing is done for
+// it but to hold its first 32 KiB, until it outgrows them or is committed; entry
+// is called then. What Create would say about room is said by Write and Commit.
+//
+// Custody: stays with the client.
+func (s *Spool) Tee(entry func() Entry) *Writer {
+	return &Writer{s: s, later: entry}
 }
 
-// admit reserves the room that the message is known to need.
-func (w *Writer) admit() error {
-	need := w.head + max(w.entry.Envelope.Params.Size, 0)
+// begin makes sure that the message can have its id and its room.
+func (w *Writer) begin(e Entry) error {
+	now := w.s.now()
+	e.Time = now.UTC().Truncate(time.Millisecond)
+	if e.ID == "" {
+		e.ID = newID(now)
+	}
+	if !validID(e.ID) {
+		return fmt.Errorf("creating a message: the id %q is not made of 1 to 64 letters and digits", e.ID)
+	}
+	line, err := e.encode()
+	if err != nil {
+		return err
+	}
+	w.entry, w.line, w.head = e, line, int64(len(encodeHead(line, 0, digest{})))
+	need := w.head + max(e.Envelope.Params.Size, w.size())
 	free, err := w.s.fs.Free(w.s.dir)
 	if err != nil {
-		return fmt.Errorf("creating a message: %w", err)
+		return fmt.Errorf("creating message %s: %w", e.ID, err)
 	}
 	if need > free-w.s.minFree {
 		return fmt.Errorf("%w: %d bytes are free on the disk", ErrFull, free)
 	}
-	if err := w.s.reserve(need); err != nil {
-		return err
-	}
-	w.reserved = need
-	return nil
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	w.record, err = w.s.index.admit(e.ID, e.Identity.Key(), need)
+	return err
 }
 
-// open makes the file, with a head that does not yet match any message.
-func (w *Writer) open() error {
-	file, err := w.s.fs.OpenFile(w.path(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return full(fmt.Errorf("creating message %s: %w", w.entry.ID, err))
-	}
-	w.file = file
-	// Only now, when nobody else can be on the way with this id.
-	if err := w.checkUnused(); err != nil {
-		w.discard(incomingDir)
-		return err
-	}
-	w.buf = bufio.NewWriterSize(file, step)
-	if _, err := w.buf.Write(encodeHead(w.line, 0, digest{})); err != nil {
-		w.discard(incomingDir)
-		return full(fmt.Errorf("creating message %s: %w", w.entry.ID, err))
-	}
-	return nil
-}
-
-// checkUnused makes sure that the message will replace no other.
-func (w *Writer) checkUnused() error {
-	if w.replaces {
+// begun is begin for a Tee, once it has to.
+func (w *Writer) begun() error {
+	if w.record != nil {
 		return nil
 	}
-	for _, state := range []string{holdDir, corruptDir} {
-		f, err := w.s.fs.OpenFile(w.s.path(state, w.entry.ID), os.O_RDONLY, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			f.Close()
-			err = fs.ErrExist
-		}
-		return fmt.Errorf("creating message %s: %w", w.entry.ID, err)
-	}
-	return nil
+	return w.begin(w.later())
 }
 
-// ID is the id of the message.
+// ID is the id of the message; of a Tee, once it is committed.
 func (w *Writer) ID() string { return w.entry.ID }
 
+// size is how long the message is by now.
+func (w *Writer) size() int64 { return w.spilt + int64(len(w.held)) }
+
 // Write appends to the message. After an error, which is ErrFull where there is
-// no room, the message cannot be committed.
+// no room, the message cannot be committed and takes no room any more.
 //
 // Custody: stays with the client.
-func (w *Writer) Write(p []byte) (int, error) {
+func (w *Writer) Write(p []byte) (n int, err error) {
 	if w.done {
 		return 0, errDone
 	}
 	if w.err != nil {
 		return 0, w.err
 	}
-	if w.err = w.grow(int64(len(p))); w.err != nil {
-		return 0, w.err
+	for len(p) > 0 {
+		if w.buffer == nil {
+			w.buffer = w.s.buffers.Get().(*[bufferSize]byte)
+			w.held = w.buffer[:0]
+		}
+		if len(w.held) == spillSize {
+			if err := w.spill(); err != nil {
+				w.fail(full(fmt.Errorf("writing message %s: %w", w.entry.ID, err)))
+				return n, w.err
+			}
+		}
+		k := min(len(p), spillSize-len(w.held))
+		w.held = append(w.held, p[:k]...)
+		p, n = p[k:], n+k
 	}
-	n, err := w.buf.Write(p)
-	if err != nil {
-		w.err = full(fmt.Errorf("writing message %s: %w", w.entry.ID, err))
-		return n, w.err
-	}
-	w.hash.Write(p)
-	w.size += int64(n)
 	return n, nil
 }
 
-// grow makes sure that n more bytes are reserved, a step at a time unless the
-// end of the room is near.
-func (w *Writer) grow(n int64) error {
-	need := w.fileSize() + n - w.reserved
-	if need <= 0 {
-		return nil
-	}
-	take := max(need, step)
-	if err := w.s.reserve(take); err != nil {
-		if take = need; w.s.reserve(take) != nil {
+// spill moves what the buffer holds to the file.
+func (w *Writer) spill() error {
+	if w.file == nil {
+		if err := w.open(); err != nil {
+			return err
+		}
+		// The head does not match any message yet.
+		if _, err := w.file.Write(encodeHead(w.line, 0, digest{})); err != nil {
 			return err
 		}
 	}
-	w.reserved += take
+	if err := w.grow(w.head + w.size()); err != nil {
+		return err
+	}
+	if _, err := w.file.Write(w.held); err != nil {
+		return err
+	}
+	w.spilt += int64(len(w.held))
+	w.held = w.held[:0]
 	return nil
 }
 
-// fileSize is how large the file is by now.
-func (w *Writer) fileSize() int64 {
-	return w.head + w.size
+// open makes the file.
+func (w *Writer) open() error {
+	if err := w.begun(); err != nil {
+		return err
+	}
+	place := w.s.path(incomingDir, w.entry.ID)
+	file, err := w.s.fs.OpenFile(place, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	w.file, w.place = file, place
+	return nil
 }
 
-// Commit makes the message durable and returns its id. The file is synced before
-// it gets its place in hold/, and hold/ is synced after.
+// grow makes room for a file of this size.
+func (w *Writer) grow(size int64) error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	return w.s.index.grow(w.record, size)
+}
+
+// Commit makes the message durable and gives it its first state: Deferred, Hold
+// or Active. The file is synced before it gets its place in queue/, and queue/ is
+// synced after, together with the others who commit at that time. A zero
+// Progress.Time is now.
 //
 // Custody: when it returns nil, and only then, the message is ours: the client
 // may be told 250, and neither kill -9 nor power loss takes the message away.
 // After an error the client keeps custody. The message is removed; if even that
 // fails it may be there after a restart and be delivered twice, never lost.
-func (w *Writer) Commit() (id string, err error) {
+func (w *Writer) Commit(state State, p Progress) error {
 	if w.done {
-		return "", errDone
+		return errDone
 	}
 	if w.err != nil {
-		w.Abort()
-		return "", w.err
+		return w.err
 	}
-	if err := w.finish(); err != nil {
-		w.end(incomingDir)
-		return "", full(fmt.Errorf("committing message %s: %w", w.entry.ID, err))
+	if err := w.commit(state, p); err != nil {
+		w.fail(full(fmt.Errorf("committing message %s: %w", w.entry.ID, err)))
+		return w.err
 	}
-	if err := w.publish(); err != nil {
-		return "", full(fmt.Errorf("committing message %s: %w", w.entry.ID, err))
-	}
-	w.s.release(w.reserved - w.fileSize())
-	return w.entry.ID, nil
+	w.end()
+	return nil
 }
 
-// finish makes the content durable.
-func (w *Writer) finish() error {
-	if err := w.buf.Flush(); err != nil {
+func (w *Writer) commit(state State, p Progress) error {
+	if !state.inQueue() {
+		return fmt.Errorf("%q is no state for it", state)
+	}
+	if err := w.begun(); err != nil {
 		return err
 	}
-	if _, err := w.file.WriteAt(encodeHead(w.line, w.size, digest(w.hash.Sum(nil))), 0); err != nil {
+	if p.Time.IsZero() {
+		p.Time = w.s.now().UTC()
+	}
+	line, err := p.encode()
+	if err != nil {
 		return err
 	}
+	if err := w.grow(w.head + w.size() + int64(len(line))); err != nil {
+		return err
+	}
+	if err := w.write(line); err != nil {
+		return err
+	}
+	if err := w.sync(); err != nil {
+		return err
+	}
+	return w.publish(state, w.head+w.size()+int64(len(line)))
+}
+
+// write completes the file.
+func (w *Writer) write(line []byte) error {
+	if w.file != nil {
+		return w.complete(line)
+	}
+	if err := w.open(); err != nil {
+		return err
+	}
+	head := encodeHead(w.line, w.size(), sha256.Sum256(w.held))
+	all := slices.Insert(w.held, 0, head...) // mostly within the buffer
+	_, err := w.file.Write(append(all, line...))
+	return err
+}
+
+// complete ends a file that has the beginning of the message already.
+func (w *Writer) complete(line []byte) error {
+	if _, err := w.file.Write(append(w.held, line...)); err != nil {
+		return err
+	}
+	if _, err := w.file.Seek(w.head, io.SeekStart); err != nil {
+		return err
+	}
+	hash := sha256.New()
+	if _, err := io.CopyBuffer(onlyWriter{hash}, onlyReader{io.LimitReader(w.file, w.size())}, w.buffer[:]); err != nil {
+		return err
+	}
+	_, err := w.file.WriteAt(encodeHead(w.line, w.size(), digest(hash.Sum(nil))), 0)
+	return err
+}
+
+// sync makes the content durable.
+func (w *Writer) sync() error {
 	// Once only: after a failed fsync the next one may say yes to lost data.
 	if err := w.file.Sync(); err != nil {
 		return err
@@ -225,18 +282,22 @@ func (w *Writer) finish() error {
 }
 
 // publish gives the file its place and makes that durable.
-func (w *Writer) publish() error {
-	if err := w.s.fs.Rename(w.path(), w.s.path(holdDir, w.entry.ID)); err != nil {
-		w.end(incomingDir)
+func (w *Writer) publish(state State, size int64) error {
+	s, place := w.s, w.s.queuePath(w.entry.ID, state)
+	if err := s.fs.Rename(w.place, place); err != nil {
 		return err
 	}
-	w.placed = true
-	err := w.s.sync(holdDir)
-	if err != nil && !w.replaces {
-		w.end(holdDir)
+	w.place, w.queued = place, true
+	s.group.change()
+	if err := s.group.wait(context.Background()); err != nil {
+		return err
 	}
-	w.done = true
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index.resize(w.record, size)
+	s.index.setState(w.record, state)
+	w.place, w.record = "", nil // they are the spool's now
+	return nil
 }
 
 // Abort gives the message up.
@@ -244,31 +305,49 @@ func (w *Writer) publish() error {
 // Custody: stays with the client.
 func (w *Writer) Abort() {
 	if !w.done {
-		w.end(incomingDir)
+		w.end()
 	}
 }
 
-// end removes the message from where it is.
-func (w *Writer) end(state string) {
-	w.done = true
-	w.discard(state)
-	w.s.release(w.reserved)
+// fail gives the message up for a reason that Commit will give again.
+func (w *Writer) fail(err error) {
+	w.end()
+	w.err, w.done = err, false
 }
 
-// discard closes and removes the file. The next start removes what is left in
-// incoming/; in hold/ it would be delivered though the client comes again.
-func (w *Writer) discard(state string) {
+// end gives back what the writer has, and removes what nobody was promised.
+func (w *Writer) end() {
+	w.done = true
 	if w.file != nil {
 		w.file.Close()
+		w.file = nil
 	}
-	err := w.s.fs.Remove(w.s.path(state, w.entry.ID))
-	if err != nil {
-		w.s.log.Error("refused message not removed",
-			zap.String(logfields.Txn, w.entry.ID), zap.String(logfields.Path, w.s.path(state)), zap.Error(err))
+	if w.place != "" {
+		w.discard()
+	}
+	if w.record != nil {
+		w.s.mu.Lock()
+		w.s.index.forget(w.entry.ID, w.record)
+		w.s.mu.Unlock()
+		w.record = nil
+	}
+	if w.buffer != nil {
+		w.s.buffers.Put(w.buffer)
+		w.buffer, w.held = nil, nil
 	}
 }
 
-func (w *Writer) path() string { return w.s.path(incomingDir, w.entry.ID) }
+// discard removes the file. The next start removes what is left in incoming/; in
+// queue/ it would be delivered though the client comes again.
+func (w *Writer) discard() {
+	if err := w.s.fs.Remove(w.place); err != nil {
+		w.s.log.Error("refused message not removed", zap.String(logfields.Txn, w.entry.ID), zap.String(logfields.Path, w.place), zap.Error(err))
+	}
+	w.place = ""
+	if w.queued {
+		w.s.group.changeSoon()
+	}
+}
 
 // full makes an ErrFull of an error that says that the disk is.
 func full(err error) error {
