@@ -156,10 +156,14 @@ func (d *Disk) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
+	if toDir.names[toBase] == n {
+		return nil // two names of one file, and POSIX wants both to stay
+	}
 	fromDir, fromBase, _ := d.find(from)
+	replaced := toDir.names[toBase]
 	delete(fromDir.names, fromBase)
-	d.free(toDir.names[toBase])
 	toDir.names[toBase] = n
+	d.free(replaced)
 	return nil
 }
 
@@ -183,9 +187,10 @@ func (d *Disk) Remove(name string) error {
 	return nil
 }
 
-// free gives a node's space back. The caller holds the lock.
+// free gives a node's space back if it has no other name. The caller holds the
+// lock.
 func (d *Disk) free(n *node) {
-	if n != nil {
+	if n != nil && !d.root.has(n) {
 		d.used -= int64(len(n.data))
 	}
 }

@@ -45,6 +45,26 @@ func (n *node) syncData() {
 	}
 }
 
+// has reports whether m is below n.
+func (n *node) has(m *node) bool {
+	for _, next := range n.names {
+		if next == m || next.has(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// kept is how much of the file a crash cannot touch: what was synced, up to where
+// it was changed since.
+func (n *node) kept() int {
+	same := 0
+	for same < len(n.data) && same < len(n.synced) && n.data[same] == n.synced[same] {
+		same++
+	}
+	return same
+}
+
 func (n *node) syncNames() { n.syncedNames = maps.Clone(n.names) }
 
 // Loss is what a crash does to what was not synced.
@@ -135,18 +155,18 @@ func (r *restart) content(n *node) []byte {
 	case r.loss == Power || bytes.Equal(n.data, n.synced):
 		return bytes.Clone(n.synced)
 	}
+	kept := n.kept()
+	cut := kept + r.rand.IntN(len(n.data)-kept+1)
 	switch r.rand.IntN(4) {
 	case 0:
 		return bytes.Clone(n.synced)
 	case 1:
 		return bytes.Clone(n.data)
 	case 2: // the end is missing
-		return bytes.Clone(n.data[:r.rand.IntN(len(n.data)+1)])
+		return bytes.Clone(n.data[:cut])
 	default: // the length is there, the blocks are not
 		torn := bytes.Clone(n.data)
-		if len(torn) > 0 {
-			clear(torn[r.rand.IntN(len(torn)):])
-		}
+		clear(torn[cut:])
 		return torn
 	}
 }
