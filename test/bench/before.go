@@ -16,7 +16,8 @@ const lastWithoutTee = "77b25bace393"
 
 // buildBefore builds the program of that commit below dir, as make build does.
 func buildBefore(ctx context.Context, dir string) (string, error) {
-	source, program := filepath.Join(dir, "before"), filepath.Join(dir, "smtpwall-before")
+	source := filepath.Join(dir, "before")
+	program := filepath.Join(source, "bin", "smtpwall")
 	if err := os.Mkdir(source, 0o755); err != nil {
 		return "", err
 	}
