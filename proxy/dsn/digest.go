@@ -102,7 +102,7 @@ func (d *Digest) text(host string) string {
 	}
 	if more := d.recipients - len(d.lines); more > 0 {
 		p.empty()
-		p.line(fmt.Sprintf("And %s more, in the audit log only.", plural(more, "recipient")))
+		p.line("And " + plural(more, "more recipient") + ", in the audit log only.")
 	}
 	return p.String()
 }
