@@ -21,6 +21,8 @@ type fakeRelay struct {
 	dials  []string            // addresses, in order
 	ways   map[string]error    // by address: why it cannot be connected to; errHang swallows
 	reply  func(string) string // to a command; "" for the usual one
+	room   int    // connections that are served; 0 is any number
+	step   string // at which the others are turned away
 	open   int
 	most   int // of open
 	mails  []time.Time
@@ -74,11 +76,11 @@ func (f *fakeRelay) dial(ctx context.Context, endpoint Endpoint, timeout time.Du
 	ours, theirs := net.Pipe()
 	f.open++
 	f.most = max(f.most, f.open)
-	go f.serve(theirs) // ends when the pool closes the connection
+	go f.serve(theirs, f.room > 0 && f.open > f.room) // ends when the pool closes the connection
 	return ours, nil
 }
 
-func (f *fakeRelay) serve(conn net.Conn) {
+func (f *fakeRelay) serve(conn net.Conn, tooMany bool) {
 	defer func() {
 		_ = conn.Close()
 		f.mu.Lock()
@@ -90,6 +92,9 @@ func (f *fakeRelay) serve(conn net.Conn) {
 	for command := "CONNECT"; ; {
 		if !inData {
 			reply := f.answer(command)
+			if tooMany && strings.HasPrefix(command, f.step) {
+				reply = "421 4.7.0 too many connections"
+			}
 			if _, err := io.WriteString(conn, reply+"\r\n"); err != nil || strings.HasPrefix(reply, "421") {
 				return
 			}

@@ -77,7 +77,7 @@ func (f *flight) send(c *conn, timeout time.Duration) ([]smtp.Reply, error) {
 		}
 		reply, err := smtp.ReadReply(c.reader)
 		if err != nil {
-			return nil, closedIfEOF(err)
+			return nil, why(replies, err)
 		}
 		replies = append(replies, reply)
 		if i == len(f.ends)-1 && len(c.reader.Unread()) > 0 {
@@ -85,4 +85,13 @@ func (f *flight) send(c *conn, timeout time.Duration) ([]smtp.Reply, error) {
 		}
 	}
 	return replies, nil
+}
+
+// why is the reason for which no more replies came: a relay that says 421 closes
+// without an answer to what else it was sent (RFC 5321 section 3.8).
+func why(replies []smtp.Reply, err error) error {
+	if n := len(replies); n > 0 && replies[n-1].Code == 421 {
+		return &refusal{replies[n-1]}
+	}
+	return closedIfEOF(err)
 }

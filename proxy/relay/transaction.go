@@ -103,11 +103,16 @@ func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Rec
 }
 
 // envelopeFailure is why the envelope could not be handed over. A login that
-// the relay asks for or refuses only now counts as one at the start.
+// the relay asks for or refuses only now counts as one at the start, and so does
+// its being turned away; but a kept connection may just have been idle too long.
 func (t *Transaction) envelopeFailure(ctx context.Context, err error) *Error {
 	failure := t.pool.fail(stepOfCause(err), err)
-	if failure.Away() && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case failure.Away():
 		t.pool.away(failure, false)
+	case t.phase == phaseNew && !t.c.kept && turnedAway(err):
+		t.pool.crowd()
 	}
 	return failure
 }
@@ -205,9 +210,6 @@ func (t *Transaction) mailReply(mail smtp.Reply, rest []smtp.Reply) ([]smtp.Repl
 	t.c.needsReset = true // until the end of data is answered
 	switch {
 	case aboutUs(mail):
-		if mail.Code == 421 && !t.c.kept { // a kept one may have been idle for too long
-			t.pool.crowd()
-		}
 		return nil, &refusal{mail}
 	case !mail.Positive():
 		if complains(mail) {
