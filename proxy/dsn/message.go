@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"mime/quotedprintable"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,9 +28,8 @@ const dateForm = "Mon, 02 Jan 2006 15:04:05 -0700"
 // letter is a mail under construction.
 type letter struct {
 	Heading
-	utf8     bool // an address of the header section needs SMTPUTF8, so all may be UTF-8
-	eightBit bool // a part is not 7-bit
-	out      []byte
+	utf8 bool // an address of the header section needs SMTPUTF8, so all may be UTF-8
+	out  []byte
 }
 
 func newLetter(h Heading) (*letter, error) {
@@ -187,10 +187,8 @@ func (p *part) appendFields(dst []byte) []byte {
 // message is what was written, with its envelope.
 func (l *letter) message(parts ...part) *Message {
 	params := smtp.MailParams{Size: int64(len(l.out)), UTF8: l.utf8}
-	for _, p := range parts {
-		if p.encoding == eightBit {
-			params.Body = "8BITMIME"
-		}
+	if l.utf8 || slices.ContainsFunc(parts, func(p part) bool { return p.encoding == eightBit }) {
+		params.Body = "8BITMIME" // whoever has SMTPUTF8 has it too (RFC 6531 section 3.1)
 	}
 	return &Message{
 		Envelope: smtp.Envelope{

@@ -217,6 +217,8 @@ func TestEnvelope(t *testing.T) {
 		n.Original = strings.NewReader("From: shop@example.com\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n")
 		return n
 	}
+	asciiBody := bare()
+	asciiBody.To = "käthe@example.com"
 	for _, c := range []struct {
 		name string
 		n    Notice
@@ -226,6 +228,7 @@ func TestEnvelope(t *testing.T) {
 		{"ASCII", failure(), "", false},
 		{"non-ASCII recipient", unicodeRecipient(), "", false},
 		{"non-ASCII sender", unicodeSender(), "8BITMIME", true},
+		{"non-ASCII sender of an ASCII message", asciiBody, "8BITMIME", true},
 		{"8-bit header section", eightBitHeader(), "", false},
 		{"8-bit body", eightBitBody(false), "8BITMIME", false},
 		{"8-bit body, for any relay", eightBitBody(true), "", false},
