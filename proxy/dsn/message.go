@@ -37,7 +37,7 @@ func newLetter(h Heading) (*letter, error) {
 		h.From = "postmaster@" + h.Host
 	}
 	switch {
-	case !validHost(h.Host):
+	case !validHost(h.Host) || !validMailbox("postmaster@"+h.Host):
 		return nil, fmt.Errorf("%q is no host name for a notice", clean(h.Host, maxAddress))
 	case !validID(h.ID):
 		return nil, fmt.Errorf("%q cannot be the id of a notice", clean(h.ID, maxAddress))
@@ -61,18 +61,9 @@ func (l *letter) header(subject, auto string) {
 	l.out = appendWhole(l.out, "From", "Mail Delivery System <"+l.From+">")
 	l.out = appendWhole(l.out, "To", "<"+l.To+">")
 	l.out = appendField(l.out, "Subject", subject)
-	l.out = appendWhole(l.out, "Message-ID", "<"+l.ID+"@"+l.idRight()+">")
+	l.out = appendWhole(l.out, "Message-ID", "<"+l.ID+"@"+l.Host+">")
 	l.out = appendField(l.out, "Auto-Submitted", auto)
 	l.out = appendField(l.out, "MIME-Version", "1.0")
-}
-
-// idRight is the host as the right side of a Message-ID, where an address
-// literal has brackets (RFC 5322 section 3.6.4).
-func (l *letter) idRight() string {
-	if strings.Contains(l.Host, ":") && !strings.HasPrefix(l.Host, "[") {
-		return "[" + l.Host + "]"
-	}
-	return l.Host
 }
 
 // answers names the message that this one is about (RFC 3834 section 3.1.5), so

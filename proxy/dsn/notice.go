@@ -53,7 +53,7 @@ func HeadersOnly(ret string, size int64) bool {
 // Heading is what every mail of ours begins with. It comes from the
 // configuration, but for To: what is not valid in it is an error.
 type Heading struct {
-	Host string    // our name: the Reporting-MTA, and the right side of the Message-ID
+	Host string    // our name, or an address literal: the Reporting-MTA, and the right side of the Message-ID
 	From string    // mailbox of the From field; empty is postmaster@Host
 	To   string    // the only recipient: local@domain
 	ID   string    // letters and digits that no other mail of ours has: a new transaction id

@@ -259,6 +259,8 @@ func TestRefusals(t *testing.T) {
 		{"sender without domain", func(n *Notice) { n.To = "root" }, `"root" is no mailbox for a notice`},
 		{"From", func(n *Notice) { n.From = "Admin <a@b.example>" }, `"Admin <a@b.example>" is no mailbox for a notice`},
 		{"host", func(n *Notice) { n.Host = "vps1 example" }, `"vps1 example" is no host name for a notice`},
+		{"host with a port", func(n *Notice) { n.Host = "vps1.example:25" }, `"vps1.example:25" is no host name for a notice`},
+		{"bare IPv6 address", func(n *Notice) { n.Host = "2001:db8::1" }, `"2001:db8::1" is no host name for a notice`},
 		{"id", func(n *Notice) { n.ID = "a\"b" }, `"a\"b" cannot be the id of a notice`},
 		{"no id", func(n *Notice) { n.ID = "" }, `"" cannot be the id of a notice`},
 		{"date", func(n *Notice) { n.Date = time.Time{} }, "notice without a date"},
