@@ -20,9 +20,9 @@ type fakeRelay struct {
 	mu     sync.Mutex
 	dials  []string            // addresses, in order
 	ways   map[string]error    // by address: why it cannot be connected to; errHang swallows
-	reply  func(string) string // to a command; "" for the usual one
-	room   int    // connections that are served; 0 is any number
-	step   string // at which the others are turned away
+	reply  func(string) string // to a command; "" for the usual one, "raw:…" as it is
+	room   int                 // connections that are served; 0 is any number
+	step   string              // at which the others are turned away
 	open   int
 	most   int // of open
 	mails  []time.Time
@@ -95,7 +95,12 @@ func (f *fakeRelay) serve(conn net.Conn, tooMany bool) {
 			if tooMany && strings.HasPrefix(command, f.step) {
 				reply = "421 4.7.0 too many connections"
 			}
-			if _, err := io.WriteString(conn, reply+"\r\n"); err != nil || strings.HasPrefix(reply, "421") {
+			if rest, raw := strings.CutPrefix(reply, "raw:"); raw {
+				reply = rest
+			} else {
+				reply += "\r\n"
+			}
+			if _, err := f.say(conn, reply); err != nil || strings.HasPrefix(reply, "421") {
 				return
 			}
 			inData = strings.HasPrefix(reply, "354")
@@ -108,6 +113,19 @@ func (f *fakeRelay) serve(conn net.Conn, tooMany bool) {
 			inData = false
 		}
 	}
+}
+
+// say writes a reply, an octet a second if it begins with "drip:".
+func (f *fakeRelay) say(conn net.Conn, reply string) (n int, err error) {
+	text, drip := strings.CutPrefix(reply, "drip:")
+	if !drip {
+		return io.WriteString(conn, reply)
+	}
+	for i := 0; i < len(text) && err == nil; i++ {
+		time.Sleep(time.Second)
+		_, err = io.WriteString(conn, text[i:i+1])
+	}
+	return len(text), err
 }
 
 func (f *fakeRelay) answer(command string) string {

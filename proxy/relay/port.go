@@ -136,7 +136,7 @@ func ours(err error) bool {
 func (p *ports) status() []PortStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var all []PortStatus
+	all := []PortStatus{} // not null in JSON
 	for _, e := range p.known {
 		status, ok := p.tried[e]
 		if !ok {
