@@ -87,7 +87,7 @@ func (c *Client) Items(ctx context.Context, f spool.Filter, yield func(spool.Ite
 		if l.Item == nil {
 			return nil
 		}
-		return yield(l.Item.spool())
+		return yield(*l.Item)
 	})
 }
 
@@ -109,7 +109,7 @@ func (c *Client) Message(ctx context.Context, id string) (spool.Item, io.ReadClo
 	if err != nil {
 		return spool.Item{}, nil, err
 	}
-	var item Item
+	var item spool.Item
 	r := bufio.NewReader(response.Body)
 	head, err := readLine(r)
 	if err == nil {
@@ -119,7 +119,7 @@ func (c *Client) Message(ctx context.Context, id string) (spool.Item, io.ReadClo
 		_ = response.Body.Close()
 		return spool.Item{}, nil, c.broken(err)
 	}
-	return item.spool(), content{r, response.Body}, nil
+	return item, content{r, response.Body}, nil
 }
 
 type content struct {
@@ -129,7 +129,7 @@ type content struct {
 
 // stream posts a filter and goes through the lines of the answer.
 func (c *Client) stream(ctx context.Context, path string, f spool.Filter, each func(line) error) error {
-	body, err := json.Marshal(newFilter(f))
+	body, err := json.Marshal(f)
 	if err != nil {
 		return fmt.Errorf("asking the proxy: %w", err)
 	}

@@ -38,6 +38,9 @@ type gate struct {
 }
 
 func newGate(ln net.Listener, log *zap.Logger) *gate {
+	if log == nil {
+		log = zap.NewNop()
+	}
 	return &gate{Listener: ln, access: accessTo(ln.Addr()), log: log, credentials: readCredentials}
 }
 

@@ -62,8 +62,10 @@ func (h *handler) items(w http.ResponseWriter, r *http.Request) {
 	}
 	s := newStream(w)
 	defer s.end()
-	err = h.reader.Items(r.Context(), f, func(found spool.Item) error {
-		item := NewItem(found)
+	err = h.reader.Items(r.Context(), f, func(item spool.Item) error {
+		if err := r.Context().Err(); err != nil {
+			return err
+		}
 		return s.write(line{Item: &item})
 	})
 	if err != nil {
@@ -86,20 +88,11 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	s := newStream(w)
 	defer s.end()
-	done, failed := 0, 0
 	err = h.actor.Act(ctx, op, f, func(o Outcome) {
-		if o.Error != "" {
-			failed++
-		} else {
-			done++
-		}
 		if s.write(line{Outcome: &o}) != nil {
 			cancel()
 		}
 	})
-	uid, _ := PeerUID(ctx)
-	h.log.Info("messages changed by order", zap.String("operation", string(op)), zap.Uint32(logfields.PeerUID, uid),
-		zap.Int(logfields.Count, done), zap.Int("failed", failed), zap.Error(err))
 	if err != nil {
 		_ = s.write(line{Error: errorText(err)})
 	}
@@ -135,7 +128,7 @@ func (h *handler) message(w http.ResponseWriter, r *http.Request) {
 	}
 	defer content.Close()
 	w.Header().Set("Content-Type", typeMessage)
-	err = json.NewEncoder(w).Encode(NewItem(item))
+	err = json.NewEncoder(w).Encode(item)
 	if err == nil {
 		_, err = io.Copy(&patientWriter{w, http.NewResponseController(w)}, content)
 	}
@@ -163,7 +156,7 @@ func readFilter(w http.ResponseWriter, r *http.Request) (spool.Filter, error) {
 	if r.Header.Get("Content-Type") != typeJSON {
 		return spool.Filter{}, fmt.Errorf("the filter must be %s", typeJSON)
 	}
-	var f filter
+	var f spool.Filter
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxFilter))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&f); err != nil {
@@ -172,10 +165,10 @@ func readFilter(w http.ResponseWriter, r *http.Request) (spool.Filter, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return spool.Filter{}, errors.New("reading the filter: there is more after it")
 	}
-	if f.OlderThan < 0 || f.OlderThan > maxAge.Seconds() {
-		return spool.Filter{}, fmt.Errorf("older_than must be between 0 and %.0f seconds", maxAge.Seconds())
+	if f.OlderThan < 0 {
+		return spool.Filter{}, errors.New("reading the filter: older_than is negative")
 	}
-	return f.spool(), nil
+	return f, nil
 }
 
 func refuse(w http.ResponseWriter, code int, err error) {

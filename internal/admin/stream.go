@@ -3,7 +3,6 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -13,8 +12,7 @@ const flushDelay = 100 * time.Millisecond
 // stream writes the lines of an answer. A client that does not read is given
 // up, so that it does not hold up for long what makes the lines.
 type stream struct {
-	mu      sync.Mutex // between who writes and the timer
-	out     http.ResponseWriter
+	turn    chan struct{} // holds one while somebody writes: the maker of the lines, or the timer
 	control *http.ResponseController
 	encoder *json.Encoder
 	timer   *time.Timer // nil while nothing waits
@@ -25,19 +23,17 @@ type stream struct {
 // newStream begins an answer of lines and sends its head, so that the client
 // knows that somebody is at work. end must be called.
 func newStream(w http.ResponseWriter) *stream {
-	s := &stream{out: w, control: http.NewResponseController(w), encoder: json.NewEncoder(w)}
+	s := &stream{turn: make(chan struct{}, 1), control: http.NewResponseController(w), encoder: json.NewEncoder(w)}
 	s.encoder.SetEscapeHTML(false)
 	w.Header().Set("Content-Type", typeLines)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.take()()
 	s.flush()
 	return s
 }
 
 // write adds a line.
 func (s *stream) write(l line) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.take()()
 	if s.err != nil {
 		return s.err
 	}
@@ -48,9 +44,14 @@ func (s *stream) write(l line) error {
 	return s.err
 }
 
+// take waits for the turn; what it returns gives it back.
+func (s *stream) take() func() {
+	s.turn <- struct{}{}
+	return func() { <-s.turn }
+}
+
 func (s *stream) flushLater() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.take()()
 	s.timer = nil
 	if !s.ended && s.err == nil {
 		s.flush()
@@ -64,8 +65,7 @@ func (s *stream) flush() {
 
 // end leaves the rest to the HTTP server: nothing is written after it.
 func (s *stream) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.take()()
 	s.ended = true
 	if s.timer != nil {
 		s.timer.Stop()
