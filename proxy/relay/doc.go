@@ -1,5 +1,7 @@
 // Package relay is the SMTP client to one approved relay: a pool of verified,
-// authenticated connections, each lent to one transaction at a time.
+// authenticated connections, each lent to one transaction at a time. It leaves a
+// relay alone that fails, and learns from its replies how many connections and
+// how many messages it takes, and which of its ports this network lets through.
 //
 // It trusts the relay to take custody and nothing else: replies are bounded
 // and checked, TLS is required and verified (but for a relay on loopback that

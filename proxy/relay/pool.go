@@ -208,9 +208,10 @@ func (p *Pool) fail(step Step, cause error) *Error {
 }
 
 // Begin lends a connection and queues MAIL, which goes out with the first
-// recipients. holder is whose transaction it is: no one holder gets all
-// connections. When ctx ends so does the transaction, at once. The error is an
-// *Error.
+// recipients. holder is whose transaction it is, never "": no one holder gets
+// all connections or all turns. When ctx ends so does the transaction, at once.
+// The error is an *Error; with an open breaker, or a pace that leaves no turn
+// within Timeouts.Pace, it comes at once.
 func (p *Pool) Begin(ctx context.Context, holder, reversePath string, params smtp.MailParams) (*Transaction, error) {
 	c, err := p.lend(ctx, holder)
 	if err != nil {

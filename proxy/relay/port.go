@@ -2,9 +2,7 @@ package relay
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"net"
 	"slices"
 	"sync"
 	"syscall"
@@ -29,19 +27,6 @@ type PortStatus struct {
 	State PortState `json:"state"`
 	Error string    `json:"error,omitempty"`
 	Since time.Time `json:"since,omitzero"` // of the state
-}
-
-// shortConnect bounds a connect while another port is left: networks that block
-// a port mostly swallow what is sent to it.
-const shortConnect = 5 * time.Second
-
-// dialer opens a TCP connection.
-type dialer func(ctx context.Context, endpoint Endpoint, timeout time.Duration) (net.Conn, error)
-
-func dialTCP(ctx context.Context, endpoint Endpoint, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout, KeepAlive: time.Minute}
-	d.SetMultipathTCP(false) // a relay's firewall may not know it; nor does ours
-	return d.DialContext(ctx, "tcp", endpoint.Address.String())
 }
 
 // ports remembers what became of each way to the relay. It is safe for
