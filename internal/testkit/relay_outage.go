@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,10 +83,25 @@ func keepAddress(addr *net.TCPAddr) (*os.File, error) {
 	// and must not be to keep it.
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-		unix.Bind(fd, where),
+		bind(fd, where),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("keeping port %d: %w", addr.Port, err), unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), addr.String()), nil
+}
+
+// bindTries are made a millisecond apart.
+const bindTries = 1000
+
+// bind waits for a program that is being started by another goroutine: between
+// fork and exec it has a copy of the listener that was closed here.
+func bind(fd int, where unix.Sockaddr) (err error) {
+	for range bindTries {
+		if err = unix.Bind(fd, where); !errors.Is(err, unix.EADDRINUSE) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
