@@ -166,6 +166,6 @@ func (s *slots) ready(now time.Time) (bool, time.Time) {
 	if interval == 0 || waiting < s.pace.room(now, s.patience) {
 		return true, now
 	}
-	turn := s.pace.next.Add(time.Duration(waiting) * interval)
-	return false, turn.Add(-s.patience)
+	wait := max(0, s.pace.next.Sub(now)) + time.Duration(waiting)*interval
+	return false, now.Add(wait - s.patience)
 }

@@ -179,7 +179,7 @@ func TestNoWeakerWay(t *testing.T) {
 	r := startRelay(t, testkit.RelayOptions{AuthWithoutTLS: true})
 	for name, mode := range map[string]TLSMode{"starttls": STARTTLS, "implicit": Implicit} {
 		pool := newPool(t, r, func(o *Options) {
-			o.Roots = x509.NewCertPool() // none verifies
+			o.Roots = x509.NewCertPool()                  // none verifies
 			o.Timeouts.Handshake = 500 * time.Millisecond // a TLS handshake and a greeting wait for each other
 			o.Endpoints = func(context.Context) ([]Endpoint, error) {
 				return []Endpoint{
