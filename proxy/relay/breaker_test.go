@@ -213,3 +213,17 @@ func TestBreakerReply(t *testing.T) {
 		}
 	})
 }
+
+// A relay whose name leads nowhere is away like one that does not answer.
+func TestBreakerAndResolving(t *testing.T) {
+	for name, resolve := range map[string]error{"no answer": errors.New("no such host"), "no address": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pool := (&fakeRelay{}).pool(t, func(o *Options) {
+					o.Endpoints = func(context.Context) ([]Endpoint, error) { return nil, resolve }
+				})
+				expectSteps(t, pool, StepResolve, StepResolve, StepResolve, StepBreaker)
+			})
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,6 +116,59 @@ func TestDataThatNobodyWants(t *testing.T) {
 	if got := <-afterData; got != "" {
 		t.Fatalf("the relay got %q behind its 354", got)
 	}
+}
+
+// A relay that refuses in the middle of the data and closes has refused: that is
+// the message's reply, and the connection is not used again.
+func TestRefusalInTheMiddle(t *testing.T) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	done := make(chan error, 1)
+	go func() { done <- impatientRelay(listener) }()
+	pool := New(Options{
+		Name: "impatient", Host: "relay.test", LocalName: "host.test", Connections: 2,
+		Endpoints: at(listener.Addr().String(), None),
+	})
+	defer pool.Retire()
+	reply, _, err := send(t.Context(), pool, strings.Repeat("x: y\r\n", 10_000_000), "a@x.test")
+	if err != nil || reply.String() != "552 5.3.4 too big" {
+		t.Fatalf("%v, %v", reply, err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if status := pool.Status(time.Now()); status.Open != 0 || status.Breaker != BreakerClosed {
+		t.Fatalf("%+v", status)
+	}
+}
+
+// impatientRelay takes one connection and refuses the data before its end.
+func impatientRelay(listener net.Listener) error {
+	conn, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // with data unread, so that it is a reset
+	_, _ = io.WriteString(conn, "220 relay.test\r\n")
+	lines := bufio.NewReader(conn)
+	for reply := "250 ok\r\n"; reply[0] != '3'; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if line == "DATA\r\n" {
+			reply = "354 go on\r\n"
+		}
+		_, _ = io.WriteString(conn, reply)
+	}
+	if _, err := io.CopyN(io.Discard, lines, 100_000); err != nil {
+		return err
+	}
+	_, err = io.WriteString(conn, "552 5.3.4 too big\r\n")
+	return err
 }
 
 // eagerRelay takes one connection, refuses recipients and wants data all the

@@ -111,3 +111,24 @@ func TestSlotsWaitEnds(t *testing.T) {
 		}
 	})
 }
+
+// A slot that was granted to somebody in the moment when he went away goes to
+// the next.
+func TestSlotGrantedToWhoWentAway(t *testing.T) {
+	s := newSlots(1, 0, 0)
+	take(t, s, "a", 1)
+	first, h, _, _ := s.request("b")
+	second, _, _, _ := s.request("c")
+	s.release("a")
+	if len(first) != 1 || len(second) != 0 {
+		t.Fatal("not granted in turn")
+	}
+	s.withdraw(h, first)
+	if len(second) != 1 {
+		t.Fatal("the slot is lost")
+	}
+	s.release("c")
+	if s.free != 1 || len(s.holders) != 0 {
+		t.Fatalf("%d free, %d holders", s.free, len(s.holders))
+	}
+}
