@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"strings"
 
+	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/app"
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/internal/guard"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
-// statusCommand says what runs and what is held.
+// statusCommand says what runs, what is in force and what the spool holds.
 func statusCommand(ctx context.Context, c *console, args []string) error {
 	set := c.flags("status")
 	path := configFlag(set)
@@ -28,57 +27,89 @@ func statusCommand(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	state, err := app.GuardStatus(ctx)
-	if errors.Is(err, app.ErrNoGuard) {
-		return &userError{status: exitDegraded, message: "no guard is running",
-			hint: "systemctl start smtpwall-guard.service, or smtpwall run; smtpwall firewall status looks at the rules alone"}
+	state := readState(ctx, cfg)
+	if *asJSON {
+		err = c.printJSON(state.json())
+	} else {
+		c.printState(state)
 	}
 	if err != nil {
-		return failed(err, "status needs root")
+		return failed(err, "")
 	}
-	held := app.HeldFiles(cfg)
-	if *asJSON {
-		err = json.NewEncoder(c.out).Encode(struct {
-			Guard guard.Status `json:"guard"`
-			Held  int          `json:"held"`
-		}{state, held})
-	} else {
-		c.printStatus(state, held)
-	}
-	if err == nil && (!state.InForce || len(state.Conditions) > 0) {
-		err = &userError{status: exitDegraded, quiet: true, message: "degraded"}
-	}
-	return err
+	return state.verdict()
 }
 
-// printStatus is the state of the guard and of the spool for people.
-func (c *console) printStatus(status guard.Status, held int) {
-	fmt.Fprintf(c.out, "mode %s, rules %s, lock table %s\n", status.Mode, inForce(status), status.Lock)
-	fmt.Fprintf(c.out, "%d attempts recorded, %d packets counted, %d changes of the rules put back\n",
-		status.Attempts, status.Packets, status.Drifts)
-	for _, relay := range status.Relays {
-		var addresses []string
-		for _, address := range relay.Addresses {
-			addresses = append(addresses, address.String())
-		}
-		fmt.Fprintf(c.out, "relay %s (%s): %s%s\n", relay.Name, relay.Host, strings.Join(addresses, ", "), relay.Error)
-	}
-	if held > 0 || len(status.Relays) == 0 {
-		fmt.Fprintf(c.out, "%d messages are held\n", held)
-	}
-	for part, what := range status.Conditions {
-		fmt.Fprintf(c.out, "degraded: %s: %s\n", part, what)
-	}
+// state is what both halves say. Each may be away, or not for us to ask.
+type state struct {
+	guard    guard.Status
+	guardErr error
+	proxy    admin.Status
+	proxyErr error
+	// spool is what the proxy says, or the files while none runs.
+	spool    admin.SpoolStatus
+	spoolErr error
+	relays   int // that the configuration has
 }
 
-func inForce(status guard.Status) string {
+func readState(ctx context.Context, cfg *config.Config) state {
+	s := state{relays: len(cfg.Relays)}
+	s.guard, s.guardErr = app.GuardStatus(ctx)
+	s.proxy, s.proxyErr = app.ProxyStatus(ctx, cfg)
+	if s.spool = s.proxy.Spool; s.proxyErr != nil {
+		s.spool, s.spoolErr = app.SpoolFiles(ctx, cfg)
+	}
+	return s
+}
+
+// statusJSON is the JSON of status. A half that cannot be asked is null, with
+// its error beside it.
+type statusJSON struct {
+	Guard      *guard.Status     `json:"guard"`
+	GuardError string            `json:"guard_error,omitempty"`
+	Proxy      *admin.Status     `json:"proxy"`
+	ProxyError string            `json:"proxy_error,omitempty"`
+	Spool      admin.SpoolStatus `json:"spool"`
+	Held       int               `json:"held"` // messages in hold
+	Degraded   bool              `json:"degraded"`
+}
+
+func (s state) json() statusJSON {
+	j := statusJSON{Spool: s.spool, Held: s.spool.ByState[string(spool.Hold)], Degraded: s.degraded()}
+	if j.Guard = &s.guard; s.guardErr != nil {
+		j.Guard, j.GuardError = nil, s.guardErr.Error()
+	}
+	if j.Proxy = &s.proxy; s.proxyErr != nil {
+		j.Proxy, j.ProxyError = nil, s.proxyErr.Error()
+	}
+	return j
+}
+
+// degraded says whether somebody should look at it. A half that runs and does
+// not answer to us may be well.
+func (s state) degraded() bool {
+	if errors.Is(s.guardErr, app.ErrNoGuard) || s.guardErr == nil && (!s.guard.InForce || len(s.guard.Conditions) > 0) {
+		return true
+	}
+	return errors.Is(s.proxyErr, app.ErrNoProxy) || len(s.proxy.Conditions) > 0 || s.spool.Corrupt > 0
+}
+
+// verdict is the exit status, with a word for who runs nothing at all.
+func (s state) verdict() error {
+	noGuard, noProxy := errors.Is(s.guardErr, app.ErrNoGuard), errors.Is(s.proxyErr, app.ErrNoProxy)
 	switch {
-	case status.Released:
-		return "taken down on request"
-	case status.InForce:
-		return "in force"
-	case status.Applied:
-		return "changed by somebody"
+	case noGuard && noProxy:
+		return &userError{status: exitDegraded, message: "neither guard nor proxy is running",
+			hint: "systemctl start smtpwall-guard.service smtpwall.service, or smtpwall run; smtpwall firewall status looks at the rules alone"}
+	case noGuard:
+		return &userError{status: exitDegraded, message: "no guard is running: nothing keeps the rules up",
+			hint: "systemctl start smtpwall-guard.service, or smtpwall run; smtpwall firewall status looks at the rules alone"}
+	case noProxy:
+		return &userError{status: exitDegraded, message: "no proxy is running: no mail is accepted and none is delivered",
+			hint: "systemctl start smtpwall.service"}
+	case s.guardErr != nil && s.proxyErr != nil:
+		return failed(errors.Join(s.guardErr, s.proxyErr), "status needs root")
+	case s.degraded():
+		return &userError{status: exitDegraded, quiet: true, message: "degraded"}
 	}
-	return "absent"
+	return nil
 }

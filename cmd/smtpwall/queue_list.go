@@ -1,0 +1,126 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/app"
+	"github.com/smtpwall/smtpwall/proxy/spool"
+)
+
+// listQueue prints the messages, the oldest first. What could be read is
+// printed before the error of what could not.
+func (c *console) listQueue(ctx context.Context, queue *app.Queue, o order) error {
+	c.tellOffline(queue)
+	items, err := c.readQueue(ctx, queue, o.filter)
+	slices.SortFunc(items, func(a, b spool.Item) int {
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
+	})
+	printErr := c.printItems(items, o.json)
+	switch {
+	case err != nil:
+		return failed(err, "")
+	case printErr != nil:
+		return failed(printErr, "")
+	case !o.json:
+		fmt.Fprintln(c.err, tally(items))
+	}
+	return c.missing(o.filter.IDs, items)
+}
+
+// tellOffline says that what is printed is what the files say.
+func (c *console) tellOffline(queue *app.Queue) {
+	if err := queue.Offline(); err != nil {
+		fmt.Fprintf(c.err, "smtpwall: %v: this is what the spool's files say\n", err)
+	}
+}
+
+// readQueue collects the messages, with a count of them where it takes time.
+func (c *console) readQueue(ctx context.Context, queue *app.Queue, f spool.Filter) ([]spool.Item, error) {
+	bar := c.progress("reading messages")
+	defer bar.end()
+	var items []spool.Item
+	err := queue.Items(ctx, f, func(item spool.Item) error {
+		items = append(items, item)
+		bar.set(len(items), 0)
+		return nil
+	})
+	return items, err
+}
+
+// missing says which of the ids that were asked for have no message.
+func (c *console) missing(ids []string, items []spool.Item) error {
+	found := make(map[string]bool, len(items))
+	for _, item := range items {
+		found[item.ID] = true
+	}
+	var absent []string
+	for _, id := range ids {
+		if !found[id] {
+			absent = append(absent, id)
+		}
+	}
+	if len(absent) == 0 {
+		return nil
+	}
+	for _, id := range absent[:min(len(absent), maxQueueErrors)] {
+		fmt.Fprintf(c.err, "smtpwall: error: %s: no such message here\n", visible(id))
+	}
+	return &userError{status: exitFailed, quiet: true, message: "messages are missing"}
+}
+
+func (c *console) printItems(items []spool.Item, asJSON bool) error {
+	if asJSON {
+		for _, item := range items {
+			if err := c.printJSON(item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tSTATE\tAGE\tSIZE\tTRIES\tNEXT\tIDENTITY\tREVERSE-PATH\tRECIPIENTS\tREASON")
+	now := time.Now()
+	for _, item := range items {
+		fmt.Fprintln(table, strings.Join(cells(item, now), "\t"))
+	}
+	return table.Flush()
+}
+
+func cells(item spool.Item, now time.Time) []string {
+	return []string{
+		item.ID, string(item.State), spanText(now.Sub(item.Time)), sizeText(item.Size), fmt.Sprint(item.Progress.Attempts),
+		nextText(item, now), whoText(item.Identity), pathText(item.Envelope.ReversePath), recipientsText(item), shortened(whyText(item), maxReason),
+	}
+}
+
+// maxReason is how much of a reason the table has room for, in characters.
+const maxReason = 200
+
+// tally is how many messages there are, and how much.
+func tally(items []spool.Item) string {
+	if len(items) == 0 {
+		return "no messages"
+	}
+	var octets int64
+	for _, item := range items {
+		octets += item.Size
+	}
+	return countText(len(items)) + ", " + sizeText(octets)
+}
+
+// printJSON prints a value in one line, with its "<" left to read.
+func (c *console) printJSON(value any) error {
+	encoder := json.NewEncoder(c.out)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
