@@ -16,9 +16,11 @@ const module = "github.com/smtpwall/smtpwall/"
 // mayImport is who may import whom; docs/architecture.md says why. A room that
 // is not in it may not exist.
 var mayImport = map[string][]string{
-	"cmd/smtpwall": {"certs", "internal/app", "internal/config", "internal/demo", "internal/guard", "proxy/audit", "proxy/auth", "rules/nft", "systemd"},
-	"internal/app": {"certs", "internal/config", "internal/guard", "proxy", "proxy/audit", "proxy/auth", "proxy/peer",
-		"proxy/policy", "proxy/relay", "proxy/spool", "rules", "rules/nft", "systemd"},
+	"cmd/smtpwall": {"certs", "internal/admin", "internal/app", "internal/config", "internal/demo", "internal/guard", "proxy/audit", "proxy/auth",
+		"proxy/relay", "proxy/spool", "rules/nft", "systemd"},
+	"internal/app": {"certs", "internal/admin", "internal/config", "internal/durable", "internal/guard", "proxy", "proxy/audit", "proxy/auth", "proxy/peer",
+		"proxy/policy", "proxy/queue", "proxy/relay", "proxy/spool", "rules", "rules/nft", "systemd"},
+	"internal/admin":           {"proxy/relay", "proxy/spool"},
 	"internal/guard":           {"proxy/audit", "proxy/peer", "rules", "rules/nft"},
 	"internal/config":          {},
 	"internal/config/generate": {"internal/config"},
@@ -28,8 +30,10 @@ var mayImport = map[string][]string{
 	"internal/durable/simdisk": {"internal/durable"},
 	"internal/logfields":       {},
 	"internal/testkit":         {},
-	"proxy":                    {"proxy/audit", "proxy/auth", "proxy/peer", "proxy/policy", "proxy/relay", "proxy/smtp", "proxy/spool"},
+	"proxy":                    {"proxy/audit", "proxy/auth", "proxy/dsn", "proxy/peer", "proxy/policy", "proxy/queue", "proxy/relay", "proxy/smtp", "proxy/spool"},
 	"proxy/smtp":               {},
+	"proxy/dsn":                {"proxy/smtp"},
+	"proxy/queue":              {},
 	"proxy/peer":               {},
 	"proxy/auth":               {},
 	"proxy/policy":             {},

@@ -7,77 +7,164 @@ import (
 	"io"
 	"time"
 
-	"github.com/smtpwall/smtpwall/proxy/audit"
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/queue"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
-// releaseAttempt is one try to deliver one held message.
-type releaseAttempt struct {
-	settings  *Settings
-	entry     spool.Entry
-	away      map[string]bool // the ways, by a rule's relay, that led nowhere just now
-	began     time.Time
-	decision  policy.Decision
-	relay     string
-	offered   []audit.Recipient
-	kept      []smtp.Recipient // not served
-	permanent bool             // trying again will not help
-	refusal   smtp.Reply       // of a recipient
-	reply     smtp.Reply       // the relay's last
-	err       error
+// attempt is one try to deliver one message of the spool.
+type attempt struct {
+	runner   *Runner
+	settings *Settings
+	next     queue.Item // what goes back into the queue
+	began    time.Time
+
+	message  *spool.Message
+	item     spool.Item
+	due      []due       // not served before this try
+	stuck    []spool.Due // refused for good before, and nobody was told
+	decision policy.Decision
+
+	relay  string
+	active bool       // so the spool has it
+	noDSN  bool       // the relay knows nothing of notices
+	reply  smtp.Reply // the relay's last
+	err    error      // why there was none
 }
 
-func (a *releaseAttempt) custody() string {
-	if failure := asRelayError(a.err); failure != nil && failure.Unknown {
-		return audit.CustodyUnknown
-	}
-	if len(a.kept) > 0 {
-		return audit.CustodySpool
-	}
-	return audit.CustodyRelay
+// due is a recipient that still waits for the message.
+type due struct {
+	spool.Due
+	smtp.Recipient
+	fate     fate
+	code     int               // of the relay's reply in this try, 0 if it was not asked
+	enhanced smtp.EnhancedCode // of it
+	expired  bool              // it waited for too long
 }
 
-// keepAll leaves the message as it is.
-func (a *releaseAttempt) keepAll(permanent bool) {
-	a.kept, a.permanent = a.entry.Envelope.Recipients, permanent
+// fate is what a try came to for one recipient.
+type fate uint8
+
+const (
+	later  fate = iota // to be tried again
+	served             // the relay has the message
+	failed             // refused for good
+)
+
+func newAttempt(r *Runner, item queue.Item) *attempt {
+	return &attempt{runner: r, settings: r.settings.Load(), next: item, began: time.Now()}
 }
 
-// errAway says that a message was not tried, since nobody would take it.
-var errAway = errors.New("no relay can be used now")
+// run makes the try; true if the message goes back into the queue.
+func (a *attempt) run() (again bool) {
+	message, err := a.runner.spool.Read(a.next.ID)
+	if err != nil {
+		return a.unreadable(err)
+	}
+	defer func() { _ = message.Close() }()
+	a.open(message)
+	head, err := a.judge()
+	switch {
+	case err != nil:
+		return a.unreadable(err)
+	case a.decision.Result != policy.Allow:
+		a.hold(spool.HoldPolicy, a.decision.Reason)
+		return false
+	case a.decision.Relay != a.next.Route:
+		a.next.Route = a.decision.Relay // the queue knows whether it is free
+		return true
+	}
+	if a.err = a.deliver(a.runner.working, io.MultiReader(bytes.NewReader(head), message)); a.err != nil {
+		a.takeBack()
+	}
+	if a.away() {
+		a.pause()
+		if a.active {
+			a.write(a.item.Progress, spool.Deferred)
+		}
+		return true
+	}
+	return a.settle(time.Now())
+}
 
-// deliver asks policy anew and hands the message to a relay. After an error the
-// message is to be tried again.
-func (a *releaseAttempt) deliver(ctx context.Context, message io.Reader) error {
-	head, err := a.judge(message)
-	if err != nil || a.decision.Result != policy.Allow {
-		return err
+// open takes the message and finds who still waits for it.
+func (a *attempt) open(message *spool.Message) {
+	a.message, a.item = message, message.Item
+	all := a.item.Envelope.Recipients
+	rest := a.item.Progress.Rest
+	if rest == nil {
+		for i := range all {
+			rest = append(rest, spool.Due{Rcpt: i})
+		}
 	}
-	if a.away[a.decision.Relay] {
-		return errAway
+	for _, d := range rest {
+		if d.Failed {
+			a.stuck = append(a.stuck, d)
+		} else {
+			a.due = append(a.due, due{Due: d, Recipient: all[d.Rcpt]})
+		}
 	}
-	transaction, err := a.begin(ctx)
-	if transaction != nil {
-		defer transaction.Abort()
-		err = a.transfer(ctx, transaction, io.MultiReader(bytes.NewReader(head), message))
+}
+
+// unreadable leaves a message alone that cannot be read, for a while if that may
+// pass.
+func (a *attempt) unreadable(err error) (again bool) {
+	if errors.Is(err, spool.ErrUnknown) {
+		return false
 	}
-	if failure := asRelayError(err); failure != nil && !failure.Lent() {
-		a.away[a.decision.Relay] = true
+	a.runner.log.Error("message of the spool cannot be read", zap.String(logfields.Txn, a.next.ID), zap.Error(err))
+	a.next.Next = time.Now().Add(restTime)
+	return !errors.Is(err, spool.ErrDamaged)
+}
+
+// takeBack leaves nobody served by a message that was not answered for.
+func (a *attempt) takeBack() {
+	for i := range a.due {
+		if d := &a.due[i]; d.fate == served {
+			d.fate = later
+		}
 	}
-	return err
+}
+
+// away says that no try could be begun, since no relay was there.
+func (a *attempt) away() bool {
+	failure := asRelayError(a.err)
+	return failure != nil && failure.Away() || errors.Is(a.err, errNoRoute)
+}
+
+// pause lets the route rest until one of its relays may be there again.
+func (a *attempt) pause() {
+	now := time.Now()
+	until := now.Add(restTime)
+	for _, pool := range a.settings.Relays.route(a.decision.Relay) {
+		ready, at := pool.Ready(now)
+		if ready { // busy, or its breaker is still closed
+			at = now.Add(time.Second)
+		}
+		if at.Before(until) {
+			until = at
+		}
+	}
+	a.runner.queue.Pause(a.next.Route, until)
 }
 
 // judge puts the message to the policy in force, as if it came now. It returns
 // what it read of the message.
-func (a *releaseAttempt) judge(message io.Reader) (head []byte, err error) {
-	id, listener := identityOf(a.entry.Identity), a.entry.Identity.Listener
-	rules := a.settings.Policy
-	if a.decision = rules.Sender(id, listener, a.entry.Envelope.ReversePath); a.decision.Result != policy.Allow {
+func (a *attempt) judge() (head []byte, err error) {
+	if a.item.Identity.Notice {
+		a.decision = a.judgeNotice()
 		return nil, nil
 	}
-	for _, rcpt := range a.entry.Envelope.Recipients {
+	id, listener, rules := identityOf(a.item.Identity), a.item.Identity.Listener, a.settings.Policy
+	if a.decision = rules.Sender(id, listener, a.item.Envelope.ReversePath); a.decision.Result != policy.Allow {
+		return nil, nil
+	}
+	for _, rcpt := range a.due {
 		if d := rules.Recipient(id, listener, rcpt.Address); d.Result != policy.Allow {
 			a.decision = d
 			return nil, nil
@@ -86,15 +173,12 @@ func (a *releaseAttempt) judge(message io.Reader) (head []byte, err error) {
 	if !a.decision.CheckHeader {
 		return nil, nil
 	}
-	head = make([]byte, maxHeader)
-	n, err := io.ReadFull(message, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	if head, err = readHead(a.message); err != nil {
 		return nil, err
 	}
-	head = head[:n]
 	end := smtp.HeaderEnd(head, 0)
 	if end < 0 {
-		end = n
+		end = len(head)
 	}
 	if d := rules.Header(id, listener, head[:end]); d.Result != policy.Allow {
 		a.decision = d
@@ -102,67 +186,120 @@ func (a *releaseAttempt) judge(message io.Reader) (head []byte, err error) {
 	return head, nil
 }
 
-// begin opens a transaction with the first relay that can be used. It gives
-// none and no error if the relay cannot carry the message.
-func (a *releaseAttempt) begin(ctx context.Context) (*relay.Transaction, error) {
-	var failure error
+// readHead reads as much of a message as its header section can be.
+func readHead(message io.Reader) ([]byte, error) {
+	head := make([]byte, maxHeader)
+	n, err := io.ReadFull(message, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return head[:n], nil
+}
+
+// deliver hands the message to the first relay of its route that can be used.
+func (a *attempt) deliver(ctx context.Context, message io.Reader) error {
+	failure := errNoRoute
 	for _, pool := range a.settings.Relays.route(a.decision.Relay) {
-		transaction, err := pool.Begin(ctx, releaseHolder, a.entry.Envelope.ReversePath, a.entry.Envelope.Params)
+		transaction, err := pool.Begin(ctx, a.next.Identity, a.item.Envelope.ReversePath, a.item.Envelope.Params)
 		if err != nil {
 			failure = err
 			continue
 		}
-		a.relay = pool.Name()
-		if reply, bad := unfit(a.entry.Envelope.Params, transaction.Capabilities()); bad {
-			transaction.Abort()
-			a.reply = reply
-			return nil, nil
+		defer transaction.Abort()
+		a.relay, a.noDSN = pool.Name(), !transaction.Capabilities().DSN
+		if reply, bad := unfit(a.item.Envelope.Params, transaction.Capabilities()); bad {
+			a.refuseAll(reply)
+			return nil
 		}
-		return transaction, nil
+		return a.transfer(ctx, transaction, message)
 	}
-	return nil, failure
+	return failure
 }
 
-// transfer hands envelope and message over.
-func (a *releaseAttempt) transfer(ctx context.Context, transaction *relay.Transaction, message io.Reader) error {
-	replies, err := transaction.Recipients(ctx, a.entry.Envelope.Recipients)
+// transfer hands envelope and message over. The try is on disk before the end
+// of the data is sent, so that after a crash it is known that the relay may have
+// the message.
+func (a *attempt) transfer(ctx context.Context, transaction *relay.Transaction, message io.Reader) error {
+	if err := a.runner.spool.Activate(a.item.ID); err != nil {
+		return err
+	}
+	a.active = true
+	synced := make(chan error, 1)
+	go func() { synced <- a.runner.spool.Sync(ctx) }() // waited for below, or by nobody: it ends by itself
+	replies, err := transaction.Recipients(ctx, a.recipients())
 	if err != nil {
 		return err
 	}
-	refused, permanent := a.sort(replies)
-	if len(refused) == len(replies) {
-		a.kept, a.permanent = refused, permanent
+	if !a.sort(replies) {
 		return nil
 	}
-	if _, err := io.Copy(bodyWriter{transaction}, message); err != nil {
+	if _, err := io.Copy(relayWriter{transaction}, message); err != nil {
+		return err
+	}
+	if err := <-synced; err != nil {
 		return err
 	}
 	reply, err := transaction.Finish()
 	if err != nil {
 		return err
 	}
-	if a.reply = reply; !reply.Positive() {
-		a.keepAll(relay.ForClient(reply).Permanent())
-		return nil
+	a.reply = reply
+	for i := range a.due {
+		if d := &a.due[i]; d.fate == served {
+			d.judge(reply)
+		}
 	}
-	a.kept, a.permanent = refused, permanent
 	return nil
 }
 
-// sort finds the recipients that the relay did not take, and whether all of
-// those are refused for good.
-func (a *releaseAttempt) sort(replies []smtp.Reply) (refused []smtp.Recipient, permanent bool) {
-	permanent = true
+func (a *attempt) recipients() []smtp.Recipient {
+	recipients := make([]smtp.Recipient, len(a.due))
+	for i, d := range a.due {
+		recipients[i] = d.Recipient
+	}
+	return recipients
+}
+
+// sort notes what the relay said to each recipient; false if it takes none.
+// Those that it takes are served if the message is.
+func (a *attempt) sort(replies []smtp.Reply) (some bool) {
 	for i, reply := range replies {
-		rcpt := a.entry.Envelope.Recipients[i]
-		if len(a.offered) < audit.MaxRecipients {
-			a.offered = append(a.offered, audit.Recipient{Address: rcpt.Address, ReplyCode: reply.Code})
-		}
-		if !reply.Positive() {
-			refused = append(refused, rcpt)
-			permanent = permanent && reply.Permanent()
-			a.refusal, a.reply = reply, reply
+		a.due[i].judge(reply)
+		if some = some || reply.Positive(); !reply.Positive() {
+			a.reply = reply
 		}
 	}
-	return refused, permanent
+	return some
+}
+
+// judge takes the relay's word on a recipient.
+func (d *due) judge(reply smtp.Reply) {
+	d.code, d.enhanced = reply.Code, relay.ForClient(reply).Enhanced
+	switch {
+	case reply.Positive():
+		d.fate = served
+		return
+	case relay.Transient(reply):
+		d.fate = later
+	default:
+		d.fate = failed
+	}
+	d.Reply = reply.String()
+}
+
+// refuseAll is for a message that the relay cannot carry.
+func (a *attempt) refuseAll(reply smtp.Reply) {
+	a.reply = reply
+	for i := range a.due {
+		a.due[i].judge(reply)
+	}
+}
+
+// relayWriter lets io.Copy feed a relay, whose word on what it was fed comes at
+// the end.
+type relayWriter struct{ transaction *relay.Transaction }
+
+func (w relayWriter) Write(p []byte) (int, error) {
+	w.transaction.Write(p)
+	return len(p), nil
 }

@@ -1,17 +1,22 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smtpwall/smtpwall/internal/testkit"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // The relay misbehaves at each step in every way. The client, whether it sends
 // DATA or BDAT, has a 250 for its message only if the relay has the message and
-// said 250; else a transient reply, or the relay's own refusal; and it can go on.
-func TestNever250WithoutTheRelay(t *testing.T) {
+// said so or the spool has it; both only if the spool says that this may be. What
+// it has no 250 for the spool does not have; and it can go on.
+func TestCustody(t *testing.T) {
 	steps := []testkit.RelayStep{testkit.StepGreeting, testkit.StepHello, testkit.StepSTARTTLS, testkit.StepHandshake,
 		testkit.StepAuth, testkit.StepMail, testkit.StepRcpt, testkit.StepData, testkit.StepContent, testkit.StepEnd}
 	acts := map[string]testkit.Fault{
@@ -66,13 +71,33 @@ func misbehave(t *testing.T, without string, step testkit.RelayStep, name string
 		lines int
 	}{{sendData, large}, {sendChunks, small}, {sendChunks, large}, {sendData, small}} {
 		b.relay.TakeMessages()
-		reply := p.transact(message.send, message.lines)
-		if has := len(b.relay.Messages()); reply[0] == '2' && has != 1 {
-			t.Errorf("%s: the client was told %q, but the relay has %d messages", p.where, reply, has)
-		}
+		b.checkCustody(p, p.transact(message.send, message.lines))
 		if p.command("RSET"); p.command("NOOP")[:3] != "250" {
 			t.Errorf("%s: the client cannot go on", p.where)
 		}
+	}
+}
+
+// checkCustody compares what the client was told with who has the message, and
+// clears the spool.
+func (b *stand) checkCustody(p *player, reply string) {
+	relay, kept, duplicate := len(b.relay.Messages()), 0, false
+	for item, err := range b.spool.All() {
+		if err != nil || item.State != spool.Deferred {
+			p.t.Errorf("%s: the spool has %+v, %v", p.where, item, err)
+		}
+		kept, duplicate = kept+1, item.Progress.PossibleDuplicate
+		if err := b.spool.Drop(item.ID); err != nil {
+			p.t.Error(err)
+		}
+	}
+	switch {
+	case reply[0] != '2' && kept > 0:
+		p.t.Errorf("%s: the client was told %q, and the spool has the message", p.where, reply)
+	case reply[0] == '2' && relay+kept == 0:
+		p.t.Errorf("%s: the client was told %q, and nobody has the message", p.where, reply)
+	case relay+kept > 1 && !duplicate:
+		p.t.Errorf("%s: the relay has %d messages, the spool %d, and nothing is said of a duplicate", p.where, relay, kept)
 	}
 }
 
@@ -103,22 +128,157 @@ func sendChunks(p *player, message string) string {
 	return p.command("BDAT 6 LAST\r\nlast")
 }
 
-// A relay that goes away between two recipients: the first one's 250 binds
-// nobody, and the transaction can only be begun anew.
+// A relay that goes away between two recipients: the first one's 250 was ours to
+// keep, and the spool keeps it.
 func TestRelayLostBetweenRecipients(t *testing.T) {
 	b := newStand(t, nil)
 	b.relay.On(testkit.StepRcpt, testkit.Fault{Act: testkit.Hangup, Skip: 1, Times: 1})
 	p := b.begin(t)
 	p.envelope()
-	for _, line := range []string{"RCPT TO:<c@example.net>", "RCPT TO:<d@example.net>", "BDAT 8 LAST\r\na: b\r\n", "BDAT 2\r\n", "DATA"} {
-		if reply := p.command(line); !strings.HasPrefix(reply, "451 4.4.2 the connection to the relay was lost") {
+	for _, line := range []string{"RCPT TO:<c@example.net>", "RCPT TO:<d@example.net>"} {
+		if reply := p.command(line); reply[:3] != "250" {
 			t.Fatalf("%q: %s", line, reply)
 		}
+	}
+	if reply := sendData(p, "From: a@example.com\r\n\r\n"); !strings.HasPrefix(reply, "250 2.0.0 queued") {
+		t.Fatal(reply)
+	}
+	if kept := b.kept(t, spool.Deferred); len(kept) != 3 || len(b.relay.Messages()) != 0 {
+		t.Fatalf("kept for %v, and the relay has %d messages", kept, len(b.relay.Messages()))
 	}
 	if reply := p.deliver("From: a@example.com\r\n\r\n"); reply[:3] != "250" {
 		t.Fatal(reply)
 	}
 	if n := len(b.relay.Messages()); n != 1 {
 		t.Fatalf("the relay has %d messages", n)
+	}
+}
+
+// expectReply sends a command and fails unless the reply begins with code.
+func (p *player) expectReply(line, code string) {
+	p.t.Helper()
+	if reply := p.command(line); !strings.HasPrefix(reply, code) {
+		p.t.Fatalf("%s: %s, want %s", line, reply, code)
+	}
+}
+
+// Each recipient has the fate that the relay gives it: one is refused at once,
+// one is served at once, one is served later, and the message is nowhere twice.
+func TestRecipientsOfDifferentFates(t *testing.T) {
+	for _, without := range []string{"", "CHUNKING", "CHUNKING PIPELINING"} {
+		b := newStand(t, map[string]string{"without": without})
+		b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "550 5.1.1 nobody", Contains: "bad@"})
+		b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "450 4.2.1 busy", Contains: "later@"})
+		p := b.begin(t)
+		p.expectReply("MAIL FROM:<a@example.com>", "250")
+		p.expectReply("RCPT TO:<bad@example.net>", "550")
+		p.expectReply("RCPT TO:<later@example.net>", "250")
+		p.expectReply("RCPT TO:<good@example.net>", "250")
+		if reply := sendData(p, keptMessage[:len(keptMessage)-6]+"..dot\r\n"); reply[:3] != "250" {
+			t.Fatal(reply)
+		}
+		if kept := b.kept(t, spool.Deferred); !slices.Equal(kept, []string{"later@example.net"}) {
+			t.Errorf("kept for %v", kept)
+		}
+		b.relay.ClearFaults()
+		b.newRunner(t).pass(time.Now().Add(2 * time.Minute))
+		var reached []string
+		for _, message := range b.relay.Messages() {
+			for _, rcpt := range message.Recipients {
+				reached = append(reached, rcpt.Path)
+			}
+		}
+		if !slices.Equal(reached, []string{"good@example.net", "later@example.net"}) || len(b.kept(t)) > 0 {
+			t.Errorf("without %q: reached %v, kept %v", without, reached, b.kept(t))
+		}
+	}
+}
+
+// The relay refuses a message of which the spool has a copy already, since one
+// recipient was to be served later: the client is told, and the copy is gone.
+func TestRefusedMessageIsNotKept(t *testing.T) {
+	b := newStand(t, nil)
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "450 4.2.1 busy", Contains: "later@"})
+	b.relay.On(testkit.StepEnd, testkit.Fault{Text: "554 5.7.1 spam"})
+	p := b.begin(t)
+	p.expectReply("MAIL FROM:<a@example.com>", "250")
+	p.expectReply("RCPT TO:<later@example.net>", "250")
+	p.expectReply("RCPT TO:<good@example.net>", "250")
+	if reply := sendData(p, keptMessage); !strings.HasPrefix(reply, "554 5.7.1 spam") {
+		t.Error(reply)
+	}
+	if kept := b.kept(t); len(kept) > 0 {
+		t.Errorf("kept for %v", kept)
+	}
+}
+
+// No room in the spool is said before any of the data is taken, where the spool
+// is needed; where it is not, the relay has the message.
+func TestNoRoomInTheSpool(t *testing.T) {
+	for name, options := range map[string]map[string]string{
+		"queue": {"mode": "queue"}, "relay away": {"relay": "down"}, "no relay": {"relay": "none"},
+	} {
+		b := newStand(t, options)
+		b.fillSpool(t)
+		p := b.begin(t)
+		p.envelope()
+		if reply := p.command("DATA"); !strings.HasPrefix(reply, "452 4.3.1 no room in the spool") {
+			t.Errorf("%s: DATA: %s", name, reply)
+		}
+		p.envelope()
+		if reply := p.command("BDAT 6 LAST\r\na: b"); !strings.HasPrefix(reply, "452 4.3.1 no room in the spool") {
+			t.Errorf("%s: BDAT: %s", name, reply)
+		}
+		p.command("NOOP")
+	}
+	b := newStand(t, nil)
+	b.fillSpool(t)
+	p := b.begin(t)
+	p.envelope()
+	if reply := sendData(p, keptMessage); reply[:3] != "250" || len(b.relay.Messages()) != 1 {
+		t.Errorf("the relay is well: %s", reply)
+	}
+	b.relay.On(testkit.StepEnd, testkit.Fault{Text: "451 4.3.0 later"})
+	p.envelope()
+	if reply := sendData(p, keptMessage); !strings.HasPrefix(reply, "452 4.3.1 no room in the spool") {
+		t.Errorf("the relay fails: %s", reply)
+	}
+}
+
+// fillSpool leaves no room for another message.
+func (b *stand) fillSpool(t *testing.T) {
+	t.Helper()
+	for size := 100 << 10; ; {
+		writer, err := b.spool.Create(spool.Entry{ID: newID(time.Now()), Identity: spool.Identity{Account: newID(time.Now())}})
+		if errors.Is(err, spool.ErrFull) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = writer.Write(make([]byte, size))
+		switch err := writer.Commit(spool.Hold, spool.Progress{Hold: spool.HoldPerson}); {
+		case errors.Is(err, spool.ErrFull):
+			size = 1
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+}
+
+// The spool comes first, where it is told to, and the relay afterwards.
+func TestQueueMode(t *testing.T) {
+	b := newStand(t, map[string]string{"mode": "queue"})
+	p := b.begin(t)
+	p.envelope()
+	if reply := sendData(p, "a: b\r\n"); !strings.HasPrefix(reply, "250 2.0.0 queued [smtpwall ") {
+		t.Error(reply)
+	}
+	if kept := b.kept(t, spool.Deferred); len(kept) != 1 || len(b.relay.Messages()) != 0 {
+		t.Errorf("kept for %v, and the relay has %d messages", kept, len(b.relay.Messages()))
+	}
+	b.newRunner(t).pass(time.Now())
+	if kept := b.kept(t); len(kept) != 0 || len(b.relay.Messages()) != 1 {
+		t.Errorf("kept for %v, and the relay has %d messages", kept, len(b.relay.Messages()))
 	}
 }

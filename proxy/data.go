@@ -13,9 +13,8 @@ import (
 
 // data is RFC 5321 section 4.1.1.4.
 func (s *session) data(smtp.Command) {
-	t := s.transaction
-	if t.failed != nil {
-		s.endRefused(*t.failed)
+	if refusal, bad := s.makeRoom(); bad {
+		s.endRefused(refusal)
 		return
 	}
 	s.reply(354, smtp.EnhancedCode{}, "end data with <CRLF>.<CRLF>")
@@ -27,6 +26,22 @@ func (s *session) data(smtp.Command) {
 	if s.receiveData() {
 		s.finishMessage()
 	}
+}
+
+// makeRoom makes room for the message before any of it is taken, now that all
+// recipients are known. A relay that takes none of them now is left, since it
+// would refuse the data.
+func (s *session) makeRoom() (refusal smtp.Reply, bad bool) {
+	t := s.transaction
+	if d, streams := t.delivery.(*relayDelivery); streams && d.useless() {
+		d.abort()
+		t.failure = d.lastWord()
+		t.delivery = s.newKept(t.failure)
+	}
+	if refusal = t.delivery.admit(); refusal.Code == 0 {
+		return refusal, false
+	}
+	return s.mark(refusal), true
 }
 
 // startIntake begins the message, which has DataTimeout to come in, however
@@ -84,7 +99,7 @@ func (s *session) borrowDataBuffer() (giveBack func()) {
 // dataFailed ends a session whose data broke off or broke the rules.
 func (s *session) dataFailed(err error) {
 	t := s.transaction
-	t.outcome = result{custody: audit.CustodyClient, err: brokenOff(err)}
+	t.outcome = result{custody: audit.CustodyClient, err: s.brokenOff(err)}
 	if errors.Is(err, smtp.ErrBareCR) || errors.Is(err, smtp.ErrBareLF) {
 		reply := s.mark(smtp.NewReply(554, smtp.EnhancedCode{5, 6, 0}, err.Error()+" is not allowed, lines end in CRLF"))
 		t.outcome.reply = reply
@@ -97,8 +112,10 @@ func (s *session) dataFailed(err error) {
 }
 
 // brokenOff says what an error of the connection means here.
-func brokenOff(err error) error {
+func (s *session) brokenOff(err error) error {
 	switch {
+	case s.ctx.Err() != nil:
+		return errShutdown
 	case errors.Is(err, io.EOF):
 		return errLeft
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -134,14 +151,18 @@ func (s *session) bdat(c smtp.Command) {
 		s.hangUp(501, badSyntax, "BDAT needs a number of octets within the announced SIZE")
 		return
 	}
-	if refusal, bad := s.checkBdat(); bad {
-		if s.receiveChunk(chunk.Size, nil) {
-			s.refuseWith(refusal)
-		}
+	if s.state != stateRcpt && s.state != stateChunks {
+		s.refuseChunk(chunk.Size, sequence("BDAT comes after an accepted RCPT"))
 		return
 	}
 	t := s.transaction
 	if t.intake == nil {
+		if refusal, bad := s.makeRoom(); bad {
+			t.outcome.reply = refusal
+			s.dropTransaction(nil)
+			s.refuseChunk(chunk.Size, refusal)
+			return
+		}
 		s.startIntake()
 	}
 	s.state = stateChunks
@@ -163,14 +184,11 @@ func (s *session) bdat(c smtp.Command) {
 // gets a proper 552.
 func (s *session) longestChunk() int64 { return 2*s.settings.Limits.MaxMessage + 1<<20 }
 
-func (s *session) checkBdat() (smtp.Reply, bool) {
-	if s.state != stateRcpt && s.state != stateChunks {
-		return sequence("BDAT comes after an accepted RCPT"), true
+// refuseChunk drops the octets that follow, and answers.
+func (s *session) refuseChunk(size int64, refusal smtp.Reply) {
+	if s.receiveChunk(size, nil) {
+		s.refuseWith(refusal)
 	}
-	if t := s.transaction; t.failed != nil {
-		return *t.failed, true
-	}
-	return smtp.Reply{}, false
 }
 
 // receiveChunk reads the octets of one BDAT, into the void without an intake.

@@ -47,6 +47,7 @@ func (s *session) writeTransactionEvent(t *transaction) {
 		event.Size = t.intake.size
 	}
 	event.Relay, event.RelayReply, event.Custody = t.relay, t.outcome.relay, t.outcome.custody
+	event.PossibleDuplicate = t.outcome.duplicate
 	event.ReplyCode, event.EnhancedCode = t.outcome.reply.Code, t.outcome.reply.Enhanced.String()
 	if t.outcome.err != nil {
 		event.Error = t.outcome.err.Error()

@@ -79,9 +79,11 @@ func TestOneEventOnEveryExit(t *testing.T) {
 		{name: "data behind STARTTLS", send: "EHLO client.test\r\nSTARTTLS\r\nEHLO\r\n", kind: audit.KindSession, error: "data after STARTTLS"},
 		{name: "relay refuses the recipient", at: testkit.StepRcpt, fault: testkit.Fault{Text: "550 5.1.1 no"}, send: toRcpt + "QUIT\r\n", kind: audit.KindTransaction, custody: "client", error: "QUIT"},
 		{name: "relay refuses the message", at: testkit.StepEnd, fault: testkit.Fault{Text: "554 5.7.1 no"}, send: whole, kind: audit.KindTransaction, custody: "client"},
-		{name: "relay lost in the envelope", at: testkit.StepRcpt, fault: testkit.Fault{Act: testkit.Hangup}, send: whole, kind: audit.KindTransaction, custody: "client", error: "relay closed"},
-		{name: "relay lost after the data", at: testkit.StepEnd, fault: testkit.Fault{Act: testkit.Hangup}, send: whole, kind: audit.KindTransaction, custody: "unknown", error: "relay closed"},
-		{name: "relay down", options: map[string]string{"relay": "down"}, send: toRcpt + "QUIT\r\n", kind: audit.KindTransaction, custody: "client", error: "connect"},
+		{name: "relay lost in the envelope", at: testkit.StepRcpt, fault: testkit.Fault{Act: testkit.Hangup}, send: whole, kind: audit.KindTransaction, custody: "spool", error: "relay closed"},
+		{name: "relay lost after the data", at: testkit.StepEnd, fault: testkit.Fault{Act: testkit.Hangup}, send: whole, kind: audit.KindTransaction, custody: "spool", error: "relay closed"},
+		{name: "relay down", options: map[string]string{"relay": "down"}, send: whole, kind: audit.KindTransaction, custody: "spool", error: "connect"},
+		{name: "relay down, quit", options: map[string]string{"relay": "down"}, send: toRcpt + "QUIT\r\n", kind: audit.KindTransaction, custody: "client", error: "QUIT"},
+		{name: "queued", options: map[string]string{"mode": "queue"}, send: whole, kind: audit.KindTransaction, custody: "spool"},
 		{name: "held", options: map[string]string{"relay": "none"}, send: whole, kind: audit.KindTransaction, custody: "spool"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

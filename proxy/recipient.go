@@ -8,7 +8,6 @@ import (
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
-	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
@@ -43,9 +42,6 @@ func (s *session) judgeRcpt(rcpt smtp.Recipient) smtp.Reply {
 	if decision := s.judgeRecipient(rcpt.Address); decision.Result != policy.Allow {
 		t.denied = &decision
 		return s.denial(decision)
-	}
-	if t.failed != nil {
-		return *t.failed
 	}
 	return smtp.Reply{}
 }
@@ -107,36 +103,42 @@ func (t *transaction) note(rcpt smtp.Recipient, code int) {
 	}
 }
 
-// offer gives the recipients to the delivery, which it begins with the first.
+// offer gives the recipients to the delivery, which it begins with the first. A
+// relay that fails, or takes none of them now, is followed by the next one, as
+// long as the client was promised nothing; and the last one by the spool.
 func (s *session) offer(rcpts []smtp.Recipient) []smtp.Reply {
 	t := s.transaction
 	if len(rcpts) == 0 {
 		return nil
-	}
-	if t.failed != nil {
-		return slices.Repeat([]smtp.Reply{*t.failed}, len(rcpts))
 	}
 	if t.delivery == nil {
 		t.untried = s.settings.Relays.route(t.decision.Relay)
 	}
 	for {
 		if t.delivery == nil {
-			refusal := s.openDelivery()
-			if t.delivery == nil {
+			if refusal := s.openDelivery(); refusal.Code != 0 {
 				return slices.Repeat([]smtp.Reply{refusal}, len(rcpts))
 			}
 		}
 		replies, err := t.delivery.recipients(s.ctx, rcpts, s.dataIsNext())
-		if err == nil {
-			t.outcome.err = nil // of a relay that was tried before
-			return s.fromRelay(replies)
+		if err == nil && !s.nextIsBetter() {
+			return s.marked(replies)
 		}
-		t.lose(s.mark(relayFailure(err)), err)
-		if len(t.envelope.Recipients) > 0 || len(t.untried) == 0 {
-			return slices.Repeat([]smtp.Reply{*t.failed}, len(rcpts))
+		if t.failure = err; err == nil {
+			t.failure = t.delivery.(*relayDelivery).lastWord()
 		}
-		t.failed = nil // nothing was promised yet, the next relay may take it
+		t.delivery.abort()
+		if t.delivery = nil; len(t.envelope.Recipients) > 0 {
+			t.untried = nil // another relay might refuse whom we promised something
+		}
 	}
+}
+
+// nextIsBetter says that the relay takes nobody now and another one may.
+func (s *session) nextIsBetter() bool {
+	t := s.transaction
+	d, streams := t.delivery.(*relayDelivery)
+	return streams && d.useless() && len(t.untried) > 0 && len(t.envelope.Recipients) == 0
 }
 
 // dataIsNext says that the client has pipelined DATA behind its recipients, and
@@ -149,11 +151,11 @@ func (s *session) dataIsNext() bool {
 
 const dataLine = "DATA\r\n"
 
-// fromRelay makes the relay's replies ours.
-func (s *session) fromRelay(replies []smtp.Reply) []smtp.Reply {
+// marked puts the transaction's id into refusals.
+func (s *session) marked(replies []smtp.Reply) []smtp.Reply {
 	for i, reply := range replies {
-		if replies[i] = relay.ForClient(reply); !reply.Positive() {
-			replies[i] = s.mark(replies[i])
+		if !reply.Positive() {
+			replies[i] = s.mark(reply)
 		}
 	}
 	return replies

@@ -3,40 +3,47 @@ package proxy
 import (
 	"errors"
 
-	"go.uber.org/zap"
-
-	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
-	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
-// openDelivery opens the way that the message takes, or says why there is none.
+// openDelivery opens the way that the message takes: the first relay that can
+// be had, or the spool. Nothing but a message that the relay cannot carry is
+// refused here.
 func (s *session) openDelivery() (refusal smtp.Reply) {
 	t := s.transaction
-	if s.settings.Relays.empty() {
-		t.delivery = newHoldDelivery(s)
+	switch {
+	case s.settings.Relays.empty():
+		t.delivery = s.newHold()
+		return smtp.Reply{}
+	case s.settings.QueueFirst:
+		t.delivery = s.newQueued()
 		return smtp.Reply{}
 	}
-	failure := t.outcome.err
 	for len(t.untried) > 0 {
 		pool := t.untried[0]
 		t.untried = t.untried[1:]
 		begun, err := pool.Begin(s.ctx, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
 		if err != nil {
-			failure = err
+			t.failure = err
 			continue
 		}
 		if reply, bad := unfit(t.envelope.Params, begun.Capabilities()); bad {
 			begun.Abort()
 			return s.mark(reply)
 		}
-		t.relay, t.delivery = pool.Name(), relayDelivery{begun}
+		t.relay, t.delivery = pool.Name(), &relayDelivery{session: s, transaction: t, relay: begun}
 		return smtp.Reply{}
 	}
-	t.outcome.err = failure
-	return s.mark(relayFailure(failure))
+	if t.failure == nil {
+		t.failure = errNoRoute
+	}
+	t.delivery = s.newKept(t.failure)
+	return smtp.Reply{}
 }
+
+// errNoRoute is for a rule whose relay is not there.
+var errNoRoute = errors.New("no relay is configured for this message")
 
 // unfit says what the relay cannot carry. It was not announced before, but a
 // relay may change, and one of several may differ.
@@ -56,19 +63,4 @@ func asRelayError(err error) *relay.Error {
 		return failure
 	}
 	return nil
-}
-
-// relayFailure is the reply when no relay takes the message now.
-func relayFailure(err error) smtp.Reply {
-	if failure := asRelayError(err); failure != nil {
-		return failure.ClientReply()
-	}
-	return smtp.NewReply(451, smtp.EnhancedCode{4, 3, 5}, "no relay is available for this message, try again later")
-}
-
-// newHoldDelivery keeps the message until a relay is approved.
-func newHoldDelivery(s *session) delivery {
-	t := s.transaction
-	s.log.Debug("no relay is configured, message will be held", zap.String(logfields.Txn, t.id))
-	return &holdDelivery{spool: s.settings.Spool, entry: func() spool.Entry { return s.spoolEntry(t) }}
 }

@@ -47,6 +47,7 @@ type Options struct {
 	Identifier Identifier
 	Events     EventLog
 	Throttle   *auth.Throttle // slows those who guess passwords; shared by all sessions
+	Runner     *Runner        // delivers what sessions give to the spool
 	Logger     *zap.Logger
 	Settings   *Settings
 }
@@ -56,6 +57,7 @@ type Server struct {
 	identifier Identifier
 	events     EventLog
 	throttle   *auth.Throttle
+	runner     *Runner
 	log        *zap.Logger
 	settings   atomic.Pointer[Settings]
 	longHeads  chan struct{} // one element for each long header section being held
@@ -76,6 +78,7 @@ func New(options Options) *Server {
 		identifier: options.Identifier,
 		events:     options.Events,
 		throttle:   options.Throttle,
+		runner:     options.Runner,
 		log:        options.Logger.Named("proxy"),
 		longHeads:  make(chan struct{}, maxLongHeads),
 		sessions:   map[*session]struct{}{},
@@ -241,8 +244,9 @@ func milestone(n int) int {
 }
 
 // Shutdown stops accepting, lets messages that are coming in end, tells all other
-// sessions 421 at their next wait for a command, and waits. When ctx ends first, the rest are cut off; their
-// clients have no 250 and keep their messages.
+// sessions 421 at their next wait for a command, and waits. When ctx ends first,
+// the rest are told 421 where they are; their clients have no 250 and keep their
+// messages.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
@@ -263,16 +267,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.cutOff()
-	<-done
+	s.each((*session).cutOff)
+	select {
+	case <-done:
+	case <-time.After(lastWordsTime):
+		s.each(func(session *session) { _ = session.raw.Close() })
+		<-done
+	}
 	return ctx.Err()
 }
 
-func (s *Server) cutOff() {
+// lastWordsTime is how long a session that is cut off may take to say so.
+const lastWordsTime = time.Second
+
+func (s *Server) each(do func(*session)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for session := range s.sessions {
-		session.cancel()
-		_ = session.raw.Close()
+		do(session)
 	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"slices"
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/auth"
@@ -20,7 +21,10 @@ type Settings struct {
 	AuthWithoutTLS bool        // offer AUTH in clear too
 	Policy         *policy.Policy
 	Relays         Relays
-	Spool          *spool.Spool // takes messages while Relays is empty
+	Spool          *spool.Spool  // takes messages that no relay takes now
+	QueueFirst     bool          // the spool takes each message before a relay hears of it
+	Expire         time.Duration // a message is given up when it has waited for so long
+	Postmaster     string        // who is told of what nobody else can be told of; may be empty
 	Limits         Limits
 }
 
@@ -67,6 +71,14 @@ func (r Relays) route(name string) []*relay.Pool {
 		return []*relay.Pool{pool}
 	}
 	return nil
+}
+
+// routesOf are the names of the routes that lead to a relay.
+func (r Relays) routesOf(pool *relay.Pool) (routes []string) {
+	if slices.Contains(r.Order, pool) {
+		routes = append(routes, "")
+	}
+	return append(routes, pool.Name())
 }
 
 // capabilities are the extensions that every relay honours, as far as is known:

@@ -40,6 +40,7 @@ func newSlowServer(t *testing.T) (*Server, *eventLog) {
 	events := &eventLog{}
 	return New(Options{
 		Identifier: somebody{}, Events: events, Throttle: auth.NewThrottle(), Logger: zap.NewNop(),
+		Runner:   NewRunner(RunnerOptions{Spool: kept, Events: events, Logger: zap.NewNop()}),
 		Settings: &Settings{HostName: "host.test", Policy: anybody, Spool: kept, Limits: slowLimits},
 	}), events
 }

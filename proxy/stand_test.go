@@ -34,6 +34,8 @@ type stand struct {
 	settings *Settings
 	relay    *testkit.Relay // nil if the options say "relay none"
 	spool    *spool.Spool
+	spoolDir string
+	runner   *Runner // at work only where the test applies settings
 	events   *eventLog
 	address  string
 	role     Role
@@ -106,24 +108,42 @@ func newStand(t testing.TB, options map[string]string) *stand {
 	if role := options["listener"]; role != "" {
 		b.role = Role(role)
 	}
-	var err error
-	if b.spool, err = spool.Open(filepath.Join(t.TempDir(), "spool"), spool.Options{MaxBytes: 1 << 20}); err != nil {
-		t.Fatal(err)
-	}
+	b.spoolDir = filepath.Join(t.TempDir(), "spool")
+	b.openSpool(t)
 	b.settings = b.newSettings(t, options)
 	b.peer.be(somebody{testPeer(options["peer"])})
+	b.runner = NewRunner(RunnerOptions{Spool: b.spool, Events: b.events, Logger: zaptest.NewLogger(t)})
 	b.server = New(Options{
-		Identifier: &b.peer, Events: b.events, Throttle: auth.NewThrottle(),
+		Identifier: &b.peer, Events: b.events, Throttle: auth.NewThrottle(), Runner: b.runner,
 		Logger: zaptest.NewLogger(t), Settings: b.settings,
 	})
 	b.listen(t)
 	return b
 }
 
+func (b *stand) openSpool(t testing.TB) {
+	t.Helper()
+	var err error
+	if b.spool, err = spool.Open(b.spoolDir, spool.Options{MaxBytes: 2 << 20, Logger: zaptest.NewLogger(t)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restartSpool is what a crash and a new start do to the spool.
+func (b *stand) restartSpool(t testing.TB) {
+	t.Helper()
+	if err := b.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.openSpool(t)
+	b.settings.Spool = b.spool
+}
+
 func (b *stand) newSettings(t testing.TB, options map[string]string) *Settings {
 	t.Helper()
 	settings := &Settings{
 		HostName: "host.test", TLS: testTLS(t), Policy: testPolicy(t, options["policy"]), Spool: b.spool,
+		QueueFirst: options["mode"] == "queue", Expire: 120 * time.Hour,
 		AuthWithoutTLS: options["auth"] == "clear",
 		Limits: Limits{
 			MaxMessage: number(options, "max_message", 1<<20), MaxRecipients: int(number(options, "max_recipients", 100)),

@@ -27,7 +27,7 @@ type transaction struct {
 	delivery delivery          // nil before the first recipient
 	intake   *intake           // nil before data
 	expires  time.Time         // it has a connection to the relay until then
-	failed   *smtp.Reply       // the delivery was lost: the reply for what follows
+	failure  error             // why the last relay did not take it
 	outcome  result            // what the client was told last
 }
 
@@ -101,14 +101,6 @@ func (s *session) refuseSyntax(err error) {
 	if errors.As(err, &syntax) {
 		s.refuseWith(syntax.Reply)
 	}
-}
-
-// lose gives the delivery up; the client hears reply until it starts anew.
-func (t *transaction) lose(reply smtp.Reply, err error) {
-	t.delivery.abort()
-	t.delivery = nil
-	t.failed = &reply
-	t.outcome = result{reply: reply, custody: audit.CustodyClient, err: err}
 }
 
 // endRefused ends the transaction with a refusal of ours.

@@ -28,7 +28,7 @@ type source struct{ session *session }
 func (in source) Read(p []byte) (int, error) {
 	s := in.session
 	n, err := s.conn.Read(p)
-	if n == 0 && s.draining.Load() && s.receiving() && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(s.readBy) {
+	if n == 0 && s.draining.Load() && s.ctx.Err() == nil && s.receiving() && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(s.readBy) {
 		_ = s.raw.SetReadDeadline(s.readBy)
 		n, err = s.conn.Read(p)
 	}
@@ -62,7 +62,7 @@ func (s *session) expect(timeout time.Duration) {
 		s.readBy = deadline
 		_ = s.raw.SetReadDeadline(deadline)
 	}
-	if s.draining.Load() && !s.receiving() { // drain may have come before the line above
+	if s.draining.Load() && (!s.receiving() || s.ctx.Err() != nil) { // drain may have come before the line above
 		_ = s.raw.SetReadDeadline(now)
 	}
 }
@@ -71,6 +71,13 @@ func (s *session) expect(timeout time.Duration) {
 // another goroutine.
 func (s *session) drain() {
 	s.draining.Store(true)
+	_ = s.raw.SetReadDeadline(time.Now())
+}
+
+// cutOff ends the session where it is: what waits for the relay ends, and what
+// waits for the client. It is called by another goroutine.
+func (s *session) cutOff() {
+	s.cancel()
 	_ = s.raw.SetReadDeadline(time.Now())
 }
 

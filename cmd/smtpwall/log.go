@@ -21,7 +21,7 @@ func logCommand(ctx context.Context, c *console, args []string) error {
 	asJSON := set.Bool("json", false, "print one JSON object a line")
 	follow := set.Bool("follow", false, "wait for more")
 	var filter audit.Filter
-	set.StringVar((*string)(&filter.Kind), "kind", "", "only `KIND`: transaction, attempt, drift or session")
+	set.StringVar((*string)(&filter.Kind), "kind", "", "only `KIND`: transaction, delivery, attempt, drift or session")
 	set.StringVar(&filter.ID, "id", "", "only the session or transaction `ID`")
 	set.StringVar(&filter.Decision, "decision", "", "only `DECISION`: allow or deny")
 	set.StringVar(&filter.User, "user", "", "only the local `USER` or uid")
@@ -86,7 +86,7 @@ func (c *console) printEvent(event audit.Event, asJSON bool) (err error) {
 // must not speak for the guard.
 func logFiles(directory string) []audit.File {
 	return []audit.File{
-		{Path: filepath.Join(directory, app.TransactionLog), Kinds: []audit.Kind{audit.KindTransaction, audit.KindSession}},
+		{Path: filepath.Join(directory, app.TransactionLog), Kinds: []audit.Kind{audit.KindTransaction, audit.KindDelivery, audit.KindSession}},
 		{Path: filepath.Join(directory, app.AttemptLog), Kinds: []audit.Kind{audit.KindAttempt, audit.KindDrift}},
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/systemd"
@@ -26,32 +27,54 @@ type listener struct {
 
 // openListeners takes the listeners that were passed to us, or opens those of
 // the configuration where none were.
-func openListeners(ctx context.Context, listen config.Listen, passed []systemd.Socket) ([]listener, error) {
+func openListeners(ctx context.Context, listen config.Listen, passed []systemd.Socket) (mail []listener, commands net.Listener, err error) {
 	if len(passed) > 0 {
 		return adoptListeners(listen, passed)
 	}
-	return BindListeners(ctx, listen)
+	if mail, err = BindListeners(ctx, listen); err != nil {
+		return nil, nil, err
+	}
+	if commands, err = bindAdmin(listen, -1); err != nil {
+		closeListeners(mail)
+		return nil, nil, err
+	}
+	return mail, commands, nil
+}
+
+// bindAdmin opens the socket of the commands, for a group's members beside root
+// and ourselves; it is nil if the configuration wants none.
+func bindAdmin(listen config.Listen, gid int) (net.Listener, error) {
+	if listen.Admin == "" {
+		return nil, nil
+	}
+	return admin.Listen(listen.Admin, gid)
 }
 
 // adoptListeners gives each passed socket the role that the configuration has
 // for its address, so that a unit file cannot turn TLS off by a wrong name.
-func adoptListeners(listen config.Listen, passed []systemd.Socket) ([]listener, error) {
-	var all []listener
+func adoptListeners(listen config.Listen, passed []systemd.Socket) (mail []listener, commands net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			closeListeners(mail)
+		}
+	}()
 	for _, socket := range passed {
 		inner, err := socket.Listener()
 		if err != nil {
-			closeListeners(all)
-			return nil, fmt.Errorf("taking over the passed socket %q: %w", socket.Name, err)
+			return mail, nil, fmt.Errorf("taking over the passed socket %q: %w", socket.Name, err)
+		}
+		if address, ok := inner.Addr().(*net.UnixAddr); ok && address.Name == listen.Admin {
+			commands = inner
+			continue
 		}
 		role, ok := roleOf(inner.Addr(), listen)
 		if !ok {
 			_ = inner.Close()
-			closeListeners(all)
-			return nil, fmt.Errorf("the passed socket %s is not in [listen]: make smtpwall.socket and the configuration agree", inner.Addr())
+			return mail, nil, fmt.Errorf("the passed socket %s is not in [listen]: make smtpwall.socket, smtpwall-admin.socket and the configuration agree", inner.Addr())
 		}
-		all = append(all, listener{inner, role})
+		mail = append(mail, listener{inner, role})
 	}
-	return all, nil
+	return mail, commands, nil
 }
 
 func roleOf(address net.Addr, listen config.Listen) (proxy.Role, bool) {
@@ -179,6 +202,6 @@ func closeListeners(all []listener) {
 
 // equalListen says whether two configurations listen on the same places.
 func equalListen(a, b config.Listen) bool {
-	return a.Socket == b.Socket && slices.Equal(a.Submission, b.Submission) &&
+	return a.Socket == b.Socket && a.Admin == b.Admin && slices.Equal(a.Submission, b.Submission) &&
 		slices.Equal(a.Submissions, b.Submissions) && slices.Equal(a.Alternate, b.Alternate)
 }

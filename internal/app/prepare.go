@@ -117,7 +117,7 @@ func CreateProxyUser() (owner Owner, remove func() error, err error) {
 }
 
 // HeldFiles counts the messages in the spool without taking it.
-func HeldFiles(cfg *config.Config) int { return countFiles(filepath.Join(cfg.Delivery.Spool, "hold")) }
+func HeldFiles(cfg *config.Config) int { return countFiles(filepath.Join(cfg.Delivery.Spool, "queue")) }
 
 func countFiles(directory string) int {
 	entries, err := os.ReadDir(directory)
@@ -133,7 +133,7 @@ var ErrHasMail = errors.New("there are messages in the spool")
 // LeaveHost undoes prepareHost for a user that goes away: nothing may be left
 // that the next user of its uid would own. The audit log stays, as root's.
 func LeaveHost(cfg *config.Config) error {
-	for _, state := range []string{"hold", "corrupt"} {
+	for _, state := range []string{"queue", "hold", "corrupt"} {
 		if countFiles(filepath.Join(cfg.Delivery.Spool, state)) > 0 {
 			return ErrHasMail
 		}

@@ -7,17 +7,21 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/certs"
 	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/internal/durable"
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/auth"
 	"github.com/smtpwall/smtpwall/proxy/peer"
+	"github.com/smtpwall/smtpwall/proxy/queue"
+	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 	"github.com/smtpwall/smtpwall/systemd"
 )
@@ -32,6 +36,11 @@ type ProxyOptions struct {
 	Guard    string           // path of the guard's socket
 	Log      *zap.Logger
 	LogLevel zap.AtomicLevel
+
+	// What tests change: zero is what the product does.
+	FS            durable.FS // where the spool lives
+	RelayTimeouts relay.Timeouts
+	Backoff       queue.Backoff // between tries of a message
 }
 
 // Proxy is the mail half of the product, as one process runs it.
@@ -47,7 +56,8 @@ type Proxy struct {
 	relays       relaySet
 	accounts     *auth.Store // those in force
 	server       *proxy.Server
-	releaser     *proxy.Releaser
+	runner       *proxy.Runner
+	inForce      atomic.Pointer[proxy.Settings]
 	listeners    []listener
 	serving      sync.WaitGroup
 
@@ -63,7 +73,7 @@ func StartProxy(ctx context.Context, options ProxyOptions) (*Proxy, error) {
 		log: options.Log, level: options.LogLevel, cleanups: cleanups{log: options.Log},
 		config: options.Config, machine: machineName(ctx),
 	}
-	p.relays = relaySet{book: newGuardBook(options.Guard, options.Log), log: options.Log.Named("relay")}
+	p.relays = relaySet{book: newGuardBook(options.Guard, options.Log), timeouts: options.RelayTimeouts, log: options.Log.Named("relay")}
 	if err := p.start(ctx, options); err != nil {
 		return nil, errors.Join(err, p.cleanups.run(context.WithoutCancel(ctx)))
 	}
@@ -71,7 +81,7 @@ func StartProxy(ctx context.Context, options ProxyOptions) (*Proxy, error) {
 }
 
 func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
-	if err := p.openStores(ctx); err != nil {
+	if err := p.openStores(ctx, options.FS); err != nil {
 		return err
 	}
 	identifier, err := peer.New(peer.Options{Logger: p.log.Named("peer")})
@@ -90,17 +100,20 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	p.relays.adopt(built)
 	p.accounts = settings.Accounts
 	p.cleanups.add("relay connections", func(context.Context) error { p.relays.adopt(nil); return nil })
-	if p.listeners, err = openListeners(ctx, options.Config.Listen, options.Passed); err != nil {
+	var commands net.Listener
+	if p.listeners, commands, err = openListeners(ctx, options.Config.Listen, options.Passed); err != nil {
 		return err
 	}
+	p.runner = proxy.NewRunner(proxy.RunnerOptions{Spool: p.spool, Events: events, Backoff: options.Backoff, Logger: p.log})
 	p.server = proxy.New(proxy.Options{
-		Identifier: identifier, Events: events, Throttle: auth.NewThrottle(), Logger: p.log, Settings: settings,
+		Identifier: identifier, Events: events, Throttle: auth.NewThrottle(), Runner: p.runner, Logger: p.log, Settings: settings,
 	})
+	p.inForce.Store(settings)
 	p.serve()
 	p.cleanups.add("sessions", p.stopServing)
-	p.releaser = proxy.NewReleaser(p.spool, events, p.log)
-	p.releaser.Apply(settings)
-	p.cleanups.add("held messages", p.releaser.Stop)
+	p.runner.Apply(settings)
+	p.cleanups.add("deliveries from the spool", p.runner.Stop)
+	p.serveAdmin(commands)
 	p.background, p.endBackground = context.WithCancel(context.WithoutCancel(ctx))
 	p.cleanups.add("relay probes", func(context.Context) error { p.endBackground(); p.probes.Wait(); return nil })
 	p.probe(settings)
@@ -108,7 +121,7 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 }
 
 // openStores opens what outlives the process: certificates and spool.
-func (p *Proxy) openStores(ctx context.Context) error {
+func (p *Proxy) openStores(ctx context.Context, fs durable.FS) error {
 	options, err := certificateOptions(p.config, hostName(p.config, p.machine))
 	if err != nil {
 		return err
@@ -119,7 +132,8 @@ func (p *Proxy) openStores(ctx context.Context) error {
 	}
 	p.cleanups.add("certificates", func(context.Context) error { p.certificates.Close(); return nil })
 	p.spool, err = spool.Open(p.config.Delivery.Spool, spool.Options{
-		MaxBytes: p.config.Delivery.SpoolMax, Logger: p.log.Named("spool"),
+		MaxBytes: p.config.Delivery.SpoolMax, MaxIdentityBytes: p.config.Delivery.SpoolMaxPerIdentity,
+		FS: fs, Logger: p.log.Named("spool"),
 	})
 	if err != nil {
 		return fmt.Errorf("opening the spool: %w", err)
@@ -160,7 +174,8 @@ func (p *Proxy) settings(cfg *config.Config) (*proxy.Settings, map[string]builtR
 	return &proxy.Settings{
 		HostName: name, TLS: p.certificates.TLSConfig(), Accounts: accounts,
 		AuthWithoutTLS: cfg.Listen.AuthWithoutTLS, Policy: rules,
-		Relays: relaysOf(built, cfg.Delivery.Relays), Spool: p.spool, Limits: newLimits(cfg.Session),
+		Relays: relaysOf(built, cfg.Delivery.Relays), Limits: newLimits(cfg.Session),
+		Spool: p.spool, QueueFirst: cfg.Delivery.Mode == config.DeliveryQueue, Expire: cfg.Delivery.Expire, Postmaster: cfg.Delivery.Postmaster,
 	}, built, nil
 }
 
@@ -231,7 +246,8 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 	p.relays.adopt(built)
 	p.accounts = settings.Accounts
 	p.server.Apply(settings)
-	p.releaser.Apply(settings)
+	p.inForce.Store(settings)
+	p.runner.Apply(settings)
 	p.level.SetLevel(zapLevel(cfg.Log.Level))
 	p.config = cfg
 	p.probe(settings)
@@ -245,6 +261,8 @@ func unchangeable(from, to *config.Config) error {
 		return errors.New("[listen] changed: restart to change what is listened on")
 	case to.Delivery.Spool != from.Delivery.Spool:
 		return errors.New("delivery.spool changed: restart to change where messages are kept")
+	case to.Delivery.SpoolMax != from.Delivery.SpoolMax || to.Delivery.SpoolMaxPerIdentity != from.Delivery.SpoolMaxPerIdentity:
+		return errors.New("delivery.spool_max or spool_max_per_identity changed: restart to change how much is kept")
 	case to.Audit.Directory != from.Audit.Directory:
 		return errors.New("audit.directory changed: restart to change where events are kept")
 	}

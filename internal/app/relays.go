@@ -38,9 +38,10 @@ type builtRelay struct {
 // relaySet are the pools of the configuration in force. A reload keeps the
 // pools of relays that did not change, with their connections.
 type relaySet struct {
-	book  addressBook
-	log   *zap.Logger
-	built map[string]builtRelay
+	book     addressBook
+	timeouts relay.Timeouts // zero: the defaults
+	log      *zap.Logger
+	built    map[string]builtRelay
 }
 
 // build makes the pools of a configuration. The set is as before on an error;
@@ -93,7 +94,7 @@ func (r *relaySet) options(from config.Relay, hostName string) (relay.Options, e
 		Name: from.Name, Host: from.Host, LocalName: hostName,
 		Endpoints: func(ctx context.Context) ([]relay.Endpoint, error) { return r.endpoints(ctx, from) },
 		Username:  from.Username, Mechanism: string(from.Auth), Roots: roots,
-		Connections: from.Connections, Logger: r.log,
+		Connections: from.Connections, Rate: from.Rate, Timeouts: r.timeouts, Logger: r.log,
 	}
 	if from.Username != "" {
 		options.Password = func() []byte { return []byte(from.Password.Reveal()) }

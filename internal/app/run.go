@@ -40,7 +40,7 @@ func Run(ctx context.Context, options RunOptions) error {
 	if err := prepareHost(options.Config, options.Owner); err != nil {
 		return err
 	}
-	sockets, closeSockets, err := bindForChild(ctx, options.Config.Listen)
+	sockets, closeSockets, err := bindForChild(ctx, options.Config.Listen, options.Owner)
 	if err != nil {
 		return err
 	}
@@ -69,10 +69,18 @@ func Run(ctx context.Context, options RunOptions) error {
 }
 
 // bindForChild opens the listeners, which may need root, for a child that has none.
-func bindForChild(ctx context.Context, listen config.Listen) ([]systemd.Socket, func(), error) {
+func bindForChild(ctx context.Context, listen config.Listen, owner Owner) ([]systemd.Socket, func(), error) {
 	all, err := BindListeners(ctx, listen)
 	if err != nil {
 		return nil, nil, err
+	}
+	commands, err := bindAdmin(listen, int(owner.GID))
+	if err != nil {
+		closeListeners(all)
+		return nil, nil, err
+	}
+	if commands != nil {
+		all = append(all, listener{commands, adminSocket})
 	}
 	var sockets []systemd.Socket
 	closeAll := func() {

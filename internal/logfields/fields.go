@@ -29,8 +29,13 @@ const (
 	ReplyCode    = "reply_code"
 	EnhancedCode = "enhanced_code"
 	Custody      = "custody"
-	DurationMS   = "duration_ms"
-	Error        = "error"
+	Attempt      = "attempt" // of a delivery from the spool, from 1
+	Next         = "next"    // when it is tried again
+	// PossibleDuplicate is true where the relay may have had the message before.
+	PossibleDuplicate = "possible_duplicate"
+
+	DurationMS = "duration_ms"
+	Error      = "error"
 )
 
 // Keys of the audit events alone, and of the guard's log.

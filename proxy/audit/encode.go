@@ -68,6 +68,14 @@ func (e *Event) appendResult(j *encoder) {
 	j.text(logfields.EnhancedCode, e.EnhancedCode)
 	j.text(logfields.Custody, e.Custody)
 	j.text(logfields.Outcome, e.Outcome)
+	j.number(logfields.Attempt, int64(e.Attempt))
+	if !e.Next.IsZero() {
+		j.time(logfields.Next, e.Next)
+	}
+	if e.PossibleDuplicate {
+		j.key(logfields.PossibleDuplicate)
+		j.buf = append(j.buf, "true"...)
+	}
 	if e.Count != 0 {
 		j.key(logfields.Count)
 		j.buf = strconv.AppendUint(j.buf, e.Count, 10)

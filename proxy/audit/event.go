@@ -12,6 +12,7 @@ type Kind string
 // The kinds of event.
 const (
 	KindTransaction Kind = "transaction" // MAIL to end of data, or reset
+	KindDelivery    Kind = "delivery"    // one try to deliver a message of the spool, or the end of it
 	KindAttempt     Kind = "attempt"     // a connection that the rules blocked or redirected, or would have
 	KindDrift       Kind = "drift"       // the kernel's rules differed from the plan
 	KindSession     Kind = "session"     // a session that ended without any transaction
@@ -33,7 +34,9 @@ const (
 	CustodyClient  = "client"  // we refused, or the client left
 	CustodyRelay   = "relay"   // the relay said 250
 	CustodySpool   = "spool"   // file and directory are synced
-	CustodyUnknown = "unknown" // the reply after end of data was lost: a duplicate is possible
+	CustodyUnknown = "unknown" // the reply after end of data was lost and the client keeps the message: a duplicate is possible
+	CustodyBounced = "bounced" // nobody: what failed for good was told to whoever wanted to hear of it
+	CustodyDropped = "dropped" // nobody: a person dropped it
 )
 
 // Bounds of one event. What is longer is cut, and the cut is marked with "…".
@@ -78,15 +81,20 @@ type Event struct {
 	Reason   string `json:"reason,omitzero"`
 	Rule     string `json:"rule,omitzero"`
 
-	Relay        string        `json:"relay,omitzero"`
-	RelayReply   string        `json:"relay_reply,omitzero"`   // text of the relay's last reply
-	ReplyCode    int           `json:"reply_code,omitzero"`    // what the client was told
-	EnhancedCode string        `json:"enhanced_code,omitzero"` // RFC 3463, "5.7.1"
-	Custody      string        `json:"custody,omitzero"`
-	Outcome      string        `json:"outcome,omitzero"`
-	Count        uint64        `json:"count,omitzero"` // attempts that this one line stands for
-	Duration     time.Duration `json:"-"`              // "duration_ms", to the microsecond
-	Error        string        `json:"error,omitzero"`
+	Relay        string    `json:"relay,omitzero"`
+	RelayReply   string    `json:"relay_reply,omitzero"`   // text of the relay's last reply
+	ReplyCode    int       `json:"reply_code,omitzero"`    // what the client was told
+	EnhancedCode string    `json:"enhanced_code,omitzero"` // RFC 3463, "5.7.1"
+	Custody      string    `json:"custody,omitzero"`
+	Outcome      string    `json:"outcome,omitzero"`
+	Attempt      int       `json:"attempt,omitzero"` // of a delivery, from 1
+	Next         time.Time `json:"next,omitzero"`    // not before then is it tried again
+	// PossibleDuplicate says that the relay may have had the message before: a
+	// reply was lost, or a try was interrupted.
+	PossibleDuplicate bool          `json:"possible_duplicate,omitzero"`
+	Count             uint64        `json:"count,omitzero"` // attempts that this one line stands for
+	Duration          time.Duration `json:"-"`              // "duration_ms", to the microsecond
+	Error             string        `json:"error,omitzero"`
 }
 
 // Recipient is one forward-path of a transaction and the reply that it got.

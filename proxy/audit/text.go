@@ -20,6 +20,8 @@ func Text(event Event) string {
 	switch event.Kind {
 	case KindTransaction:
 		b.WriteString(transactionText(&event))
+	case KindDelivery:
+		b.WriteString(deliveryText(&event))
 	case KindAttempt:
 		b.WriteString(attemptText(&event))
 	default:
@@ -46,6 +48,33 @@ func transactionText(e *Event) string {
 	}
 	if e.Custody != "" {
 		p.add("custody ", visible(e.Custody))
+	}
+	if e.PossibleDuplicate {
+		p.add("possible duplicate")
+	}
+	p.addResult(e)
+	return p.String()
+}
+
+func deliveryText(e *Event) string {
+	var p phrases
+	what := "delivery"
+	if e.Attempt > 0 {
+		what += " " + strconv.Itoa(e.Attempt)
+	}
+	p.add(what, " ", pathsText(e))
+	if e.Relay != "" {
+		p.add("relay ", visible(e.Relay))
+	}
+	if e.RelayReply != "" {
+		p.add(strconv.Quote(e.RelayReply))
+	}
+	p.add("custody ", visible(orElse(e.Custody, "unknown")))
+	if e.PossibleDuplicate {
+		p.add("possible duplicate")
+	}
+	if !e.Next.IsZero() {
+		p.add("next try " + e.Next.UTC().Format(timeFormat))
 	}
 	p.addResult(e)
 	return p.String()

@@ -112,16 +112,21 @@ func validID(id string) bool {
 	return true
 }
 
+// The ids that we make.
+const (
+	idDigits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	idLength = 26
+)
+
 // newID is 26 digits in base 32: 48 bits of milliseconds, then chance.
 func newID(now time.Time) string {
-	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:], uint64(now.UnixMilli())<<16)
 	rand.Read(b[6:])
 	hi, lo := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
-	var id [26]byte
+	var id [idLength]byte
 	for i := len(id) - 1; i >= 0; i-- {
-		id[i] = digits[lo&31]
+		id[i] = idDigits[lo&31]
 		lo = lo>>5 | hi<<59
 		hi >>= 5
 	}

@@ -140,7 +140,7 @@ func (l *lineReader) field(prefix string, limit int) string {
 // verifyMessage reads the message from r and compares it with what the head says.
 func verifyMessage(r io.Reader, h head) error {
 	hash := sha256.New()
-	n, err := io.CopyBuffer(onlyWriter{hash}, onlyReader{io.LimitReader(r, h.entry.Size)}, make([]byte, 64<<10))
+	n, err := io.CopyBuffer(onlyWriter{hash}, onlyReader{io.LimitReader(r, h.entry.Size)}, make([]byte, max(1, min(h.entry.Size, 64<<10))))
 	if err != nil {
 		return fmt.Errorf("reading the message: %w", err)
 	}

@@ -14,15 +14,20 @@ import (
 // process. It reads the names and lengths of all files, and the content only of
 // those that were active.
 func (s *Spool) recover() error {
-	for _, step := range []func() error{s.removeIncoming, s.countCorrupt, s.countQueue, s.adoptHold, s.resumeActive} {
+	for _, step := range []func() error{s.removeIncoming, s.countCorrupt, s.countQueue} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
+	adopted, err := s.adoptHold()
+	if err != nil {
+		return err
+	}
+	s.resumeActive()
 	// A message may have been renamed by a process that was killed before it
 	// could sync, and is listed from now on: make sure that it stays.
 	s.moved = true
-	if err := s.syncQueue(); err != nil {
+	if err := s.syncQueue(); err != nil || !adopted {
 		return err
 	}
 	return s.removeHold()
@@ -91,9 +96,9 @@ func (s *Spool) separate(id string, twin *record, state State, size int64) error
 	return s.moveAside(s.queuePath(id, state), id)
 }
 
-// adoptHold moves the messages of format 1 to queue/.
-func (s *Spool) adoptHold() error {
-	err := s.eachFile(holdDir, func(e fs.DirEntry) error {
+// adoptHold moves the messages of format 1 to queue/, if there is a hold/.
+func (s *Spool) adoptHold() (there bool, err error) {
+	err = s.eachFile(holdDir, func(e fs.DirEntry) error {
 		id := e.Name()
 		if !validID(id) {
 			return s.leave(holdDir, e)
@@ -115,9 +120,9 @@ func (s *Spool) adoptHold() error {
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // there was never a format 1
+		return false, nil
 	}
-	return err
+	return true, err
 }
 
 // adoptAgain is for a message that is in queue/ too: a crash between the syncs
@@ -159,20 +164,16 @@ func (s *Spool) sameHead(a, b, id string) (bool, error) {
 	return heads[0].own == heads[1].own, nil
 }
 
-// removeHold ends the adoption, for good once nothing is left in hold/.
+// removeHold ends the adoption.
 func (s *Spool) removeHold() error {
-	err := s.fs.Remove(s.path(holdDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil { // something that is none of ours is there
+	if err := s.fs.Remove(s.path(holdDir)); err != nil { // something that is none of ours is there
 		return s.syncDir(holdDir)
 	}
 	return s.syncDir("")
 }
 
 // resumeActive makes every active message deferred: whoever tried it is gone.
-func (s *Spool) resumeActive() error {
+func (s *Spool) resumeActive() {
 	for _, id := range s.index.ids([]State{Active}) {
 		r := s.index.records[id]
 		s.index.setState(r, Deferred)
@@ -183,7 +184,6 @@ func (s *Spool) resumeActive() error {
 			s.log.Error("interrupted try not written down", zap.String(logfields.Txn, id), zap.Error(err))
 		}
 	}
-	return nil
 }
 
 // resume writes down that a try was cut short.

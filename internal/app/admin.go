@@ -1,0 +1,202 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/admin"
+	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/relay"
+	"github.com/smtpwall/smtpwall/proxy/spool"
+)
+
+// adminSocket is the name of the passed socket for the commands.
+const adminSocket = "admin"
+
+// serveAdmin answers the commands on a socket until the cleanup.
+func (p *Proxy) serveAdmin(socket net.Listener) {
+	if socket == nil {
+		return
+	}
+	b := &backend{proxy: p, started: time.Now()}
+	server := admin.NewServer(admin.Options{Reader: b, Actor: b, Logger: p.log.Named("admin")})
+	ended := make(chan struct{})
+	go func() { // ends with the cleanup
+		defer close(ended)
+		if err := server.Serve(socket); err != nil {
+			p.log.Error("admin socket ended", zap.Error(err))
+		}
+	}()
+	p.cleanups.add("admin socket", func(ctx context.Context) error {
+		err := server.Shutdown(ctx)
+		<-ended
+		return err
+	})
+}
+
+// backend answers from the running proxy.
+type backend struct {
+	proxy   *Proxy
+	started time.Time
+}
+
+// Status implements admin.Reader.
+func (b *backend) Status(context.Context) (admin.Status, error) {
+	p := b.proxy
+	now := time.Now()
+	usage := p.spool.Usage()
+	s := admin.Status{
+		Started: b.started, Sessions: p.server.Sessions(), Relays: b.relays(now), Conditions: map[string]string{},
+		Spool: admin.SpoolStatus{
+			Bytes: usage.Bytes, MaxBytes: usage.MaxBytes, Messages: usage.Messages,
+			ByState: map[string]int{}, Oldest: usage.Oldest, Corrupt: usage.Corrupt,
+		},
+	}
+	for state, n := range usage.ByState {
+		s.Spool.ByState[string(state)] = n
+	}
+	addConditions(&s, now)
+	return s, nil
+}
+
+// relays are those of the default order, then the others by name.
+func (b *backend) relays(now time.Time) []relay.Status {
+	relays := b.proxy.inForce.Load().Relays
+	all := []relay.Status{}
+	for _, pool := range relays.Order {
+		all = append(all, pool.Status(now))
+	}
+	for _, name := range slices.Sorted(maps.Keys(relays.ByName)) {
+		if pool := relays.ByName[name]; !slices.Contains(relays.Order, pool) {
+			all = append(all, pool.Status(now))
+		}
+	}
+	return all
+}
+
+// When what the spool holds is worth a word.
+const (
+	oldMessage = 4 * time.Hour
+	nearlyFull = 0.9
+)
+
+// addConditions says what of all that somebody should look at.
+func addConditions(s *admin.Status, now time.Time) {
+	for _, r := range s.Relays {
+		if r.Breaker != "closed" {
+			s.Conditions["relay "+r.Name] = r.Error
+		}
+	}
+	switch {
+	case float64(s.Spool.Bytes) > nearlyFull*float64(s.Spool.MaxBytes):
+		s.Conditions["spool"] = fmt.Sprintf("%d of %d bytes are used: new messages will be refused with 452", s.Spool.Bytes, s.Spool.MaxBytes)
+	case s.Spool.Corrupt > 0:
+		s.Conditions["spool"] = fmt.Sprintf("%d damaged messages are in corrupt/", s.Spool.Corrupt)
+	case s.Spool.ByState[string(spool.Deferred)] > 0 && now.Sub(s.Spool.Oldest) > oldMessage:
+		s.Conditions["spool"] = "the oldest message waits since " + s.Spool.Oldest.Format(time.RFC3339)
+	}
+}
+
+// Items implements admin.Reader.
+func (b *backend) Items(ctx context.Context, f spool.Filter, yield func(spool.Item) error) error {
+	var errs []error
+	now := time.Now()
+	for item, err := range b.proxy.spool.All(f.States...) {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			errs = append(errs, err)
+		case f.Match(item, now):
+			if err := yield(item); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Message implements admin.Reader.
+func (b *backend) Message(_ context.Context, id string) (spool.Item, io.ReadCloser, error) {
+	m, err := b.proxy.spool.Read(id)
+	if err != nil {
+		return spool.Item{}, nil, err
+	}
+	return m.Item, m, nil
+}
+
+// Act implements admin.Actor.
+func (b *backend) Act(ctx context.Context, op admin.Op, f spool.Filter, done func(admin.Outcome)) error {
+	if len(f.States) == 0 {
+		f.States = op.States()
+	}
+	var items []spool.Item
+	err := b.Items(ctx, f, func(item spool.Item) error {
+		items = append(items, item)
+		return nil
+	})
+	unknown := missing(f.IDs, items)
+	total := len(items) + len(unknown)
+	if op == admin.Retry {
+		b.proxy.runner.Awaken()
+	}
+	for i, item := range items {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		done(outcome(item.ID, b.act(op, item), i+1, total))
+	}
+	for i, id := range unknown {
+		done(outcome(id, spool.ErrUnknown, len(items)+i+1, total))
+	}
+	b.proxy.log.Info("order of an administrator", zap.String("op", string(op)), zap.Int(logfields.Count, len(items)), by(ctx))
+	return err
+}
+
+func (b *backend) act(op admin.Op, item spool.Item) error {
+	switch op {
+	case admin.Retry:
+		return b.proxy.runner.Retry(item)
+	case admin.Release:
+		return b.proxy.runner.Release(item)
+	case admin.Drop:
+		return b.proxy.runner.Drop(item)
+	}
+	return fmt.Errorf("unknown operation %q", op)
+}
+
+func outcome(id string, err error, done, total int) admin.Outcome {
+	o := admin.Outcome{ID: id, Done: done, Total: total}
+	if err != nil {
+		o.Error = strings.TrimSpace(err.Error())
+	}
+	return o
+}
+
+// missing are the ids that were asked for and not found.
+func missing(ids []string, found []spool.Item) (unknown []string) {
+	for _, id := range ids {
+		if !slices.ContainsFunc(found, func(item spool.Item) bool { return item.ID == id }) {
+			unknown = append(unknown, id)
+		}
+	}
+	return unknown
+}
+
+// by is whose order it is, as the kernel says.
+func by(ctx context.Context) zap.Field {
+	uid, ok := admin.PeerUID(ctx)
+	if !ok {
+		return zap.Skip()
+	}
+	return zap.Uint32(logfields.PeerUID, uid)
+}

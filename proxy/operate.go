@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/smtpwall/smtpwall/proxy/queue"
+	"github.com/smtpwall/smtpwall/proxy/spool"
+)
+
+// ErrBusy says that a message is on its way to the relay at this moment.
+var ErrBusy = errors.New("it is being delivered at this moment, try again soon")
+
+// Retry makes a waiting message due now, whatever its schedule.
+func (r *Runner) Retry(item spool.Item) error {
+	now := time.Now()
+	switch item.State {
+	case spool.Active:
+		return ErrBusy
+	case spool.Hold:
+		return errors.New("it is held: smtpwall hold release lets it go")
+	}
+	if !r.queue.Retry(item.ID, now) {
+		item.Progress.Next = now
+		r.Add(item, "")
+	}
+	r.signal()
+	return nil
+}
+
+// Release lets a held message go. Policy is asked again before it is delivered.
+func (r *Runner) Release(item spool.Item) error {
+	if item.State != spool.Hold {
+		return errors.New("it is not held")
+	}
+	if _, active := r.queue.Remove(item.ID); active {
+		return ErrBusy
+	}
+	p := item.Progress
+	p.Time, p.Next, p.Hold = time.Now().UTC(), time.Time{}, ""
+	for i := range p.Rest {
+		p.Rest[i].Failed = false // a person wants it tried again
+	}
+	if err := r.spool.Settle(item.ID, p, spool.Deferred); err != nil {
+		return err
+	}
+	item.State, item.Progress = spool.Deferred, p
+	r.Add(item, "")
+	return nil
+}
+
+// Drop removes a message for good, on a person's order.
+func (r *Runner) Drop(item spool.Item) error {
+	if _, active := r.queue.Remove(item.ID); active || item.State == spool.Active {
+		return ErrBusy
+	}
+	if err := r.drop(item, "dropped by the administrator"); err != nil {
+		r.queue.Add(queue.Item{ID: item.ID, Identity: item.Identity.Key(), Next: item.Progress.Next, Attempts: item.Progress.Attempts})
+		return err
+	}
+	return nil
+}
+
+// Awaken tries all relays that are thought to be away, in the background: a
+// person says that they are back.
+func (r *Runner) Awaken() {
+	settings := r.settings.Load()
+	if settings == nil {
+		return
+	}
+	for _, pool := range settings.Relays.ByName {
+		r.running.Go(func() {
+			ctx, cancel := context.WithTimeout(r.working, time.Minute)
+			defer cancel()
+			if pool.Probe(ctx) == nil {
+				for _, route := range settings.Relays.routesOf(pool) {
+					r.queue.Resume(route)
+				}
+				r.signal()
+			}
+		})
+	}
+}

@@ -1,0 +1,250 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/queue"
+	"github.com/smtpwall/smtpwall/proxy/spool"
+)
+
+// DefaultBackoff is how long a message waits after a try: a minute, then twice
+// as long each time, up to an hour, and up to a fifth more or less.
+func DefaultBackoff() queue.Backoff {
+	return queue.Backoff{First: time.Minute, Max: time.Hour, Jitter: 0.2}
+}
+
+// The schedule of what is not tried.
+const (
+	// restTime is how long a route rests at most before its relays are asked
+	// again, and a message that could not be read.
+	restTime = time.Minute
+	// delayTold is how old a message is when its sender is told of the delay,
+	// if that was asked for (RFC 3461 section 4.1).
+	delayTold = 4 * time.Hour
+	// sweepInterval is how often messages that wait for a relay are looked at
+	// for their age.
+	sweepInterval = 15 * time.Minute
+	// maxWorkers is how many messages of one route are on their way at a time.
+	maxWorkers = 20
+	// stopGrace is how long a delivery under way may take to end when the
+	// Runner is stopped: sessions, which are stopped after it, need time too.
+	stopGrace = 3 * time.Second
+)
+
+// retryAfter is how long a message waits after so many tries.
+func (r *Runner) retryAfter(tries int) time.Duration { return r.backoff.After(tries, rand.Float64()) }
+
+// Runner delivers what is in the spool: one try after the other for each
+// message, fairly among the identities and relays, until a relay has it for
+// each recipient or somebody was told that none will.
+//
+// A message leaves the spool only then, or when a person drops it.
+type Runner struct {
+	spool    *spool.Spool
+	events   EventLog
+	backoff  queue.Backoff
+	log      *zap.Logger
+	settings atomic.Pointer[Settings]
+	queue    *queue.Queue
+	calendar *calendar
+	wake     chan struct{}
+
+	stopping context.Context // ends when nothing more shall be begun
+	stop     context.CancelFunc
+	working  context.Context // ends when deliveries under way are cut off
+	cut      context.CancelFunc
+	running  sync.WaitGroup // the goroutines of run, load, sweep and tries
+	loading  sync.Mutex     // one scan of the spool at a time
+
+	lastDigest time.Time // of the goroutine that sweeps
+}
+
+// RunnerOptions are what a Runner is made of.
+type RunnerOptions struct {
+	Spool   *spool.Spool
+	Events  EventLog
+	Backoff queue.Backoff // between two tries of a message; zero is DefaultBackoff
+	Logger  *zap.Logger
+}
+
+// NewRunner makes a runner, which does nothing before Apply.
+func NewRunner(o RunnerOptions) *Runner {
+	if o.Backoff == (queue.Backoff{}) {
+		o.Backoff = DefaultBackoff()
+	}
+	r := &Runner{spool: o.Spool, events: o.Events, backoff: o.Backoff, log: o.Logger.Named("queue"), wake: make(chan struct{}, 1)}
+	r.queue, r.calendar = queue.New(r.workers), newCalendar(time.Now(), r.log)
+	r.stopping, r.stop = context.WithCancel(context.Background())
+	r.working, r.cut = context.WithCancel(context.Background())
+	return r
+}
+
+// workers is how many messages may be on their way by a route.
+func (r *Runner) workers(route string) int {
+	settings := r.settings.Load()
+	if settings == nil {
+		return 0
+	}
+	n := 0
+	for _, pool := range settings.Relays.route(route) {
+		n = max(n, pool.Status(time.Now()).Cap)
+	}
+	return min(n, maxWorkers)
+}
+
+// Apply puts new settings in force. The first ones begin the work: the spool is
+// read in the background. Messages that were held for want of a relay, or by
+// the policy of before, are tried with each new settings.
+func (r *Runner) Apply(settings *Settings) {
+	first := r.settings.Swap(settings) == nil
+	if first {
+		r.running.Go(r.run)
+		r.running.Go(r.sweepRegularly)
+	} else {
+		r.queue.Reroute(r.reroute)
+	}
+	r.running.Go(func() { r.load(first) })
+}
+
+// reroute lets each route be tried anew. Which route a message takes policy says
+// at its next try.
+func (r *Runner) reroute(item queue.Item) string {
+	r.queue.Resume(item.Route)
+	return item.Route
+}
+
+// load puts messages of the spool into the queue: all that wait at the start,
+// and later what is held until the settings change.
+func (r *Runner) load(first bool) {
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	states := []spool.State{spool.Hold}
+	if first {
+		states = append(states, spool.Deferred)
+	}
+	for item, err := range r.spool.All(states...) {
+		switch {
+		case r.stopping.Err() != nil:
+			return
+		case err != nil:
+			r.log.Error("message of the spool cannot be read", zap.String(logfields.Txn, item.ID), zap.Error(err))
+		case item.State == spool.Deferred, r.waitsForSettings(item):
+			r.Add(item, "")
+		}
+	}
+}
+
+// waitsForSettings says that a held message may go now that settings changed.
+func (r *Runner) waitsForSettings(item spool.Item) bool {
+	settings := r.settings.Load()
+	if settings == nil || settings.Relays.empty() {
+		return false
+	}
+	return item.Progress.Hold == spool.HoldNoRelay || item.Progress.Hold == spool.HoldPolicy
+}
+
+// Add hands over a message that the spool has taken. route is the relay that
+// policy named for it, as far as is known. What is held is left to the settings
+// that will let it go.
+func (r *Runner) Add(item spool.Item, route string) {
+	if item.State == spool.Hold && !r.waitsForSettings(item) {
+		return
+	}
+	var next time.Time // at once
+	now := time.Now()
+	if wait := item.Progress.Next.Sub(now); wait > 0 {
+		// By the monotonic clock, so that no jump of the other one moves it;
+		// more than that is of a clock that was wrong.
+		next = now.Add(min(wait, 2*r.backoff.Max))
+	}
+	r.queue.Add(queue.Item{ID: item.ID, Identity: item.Identity.Key(), Route: route, Next: next, Attempts: item.Progress.Attempts})
+	r.signal()
+}
+
+func (r *Runner) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // a wake-up is waiting already
+	}
+}
+
+// Stop waits for the deliveries under way, a few seconds and no longer than
+// ctx, and then cuts them off: their messages stay.
+func (r *Runner) Stop(ctx context.Context) error {
+	r.stop()
+	defer r.cut()
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	context.AfterFunc(ctx, r.cut)
+	r.running.Wait()
+	return nil
+}
+
+// run gives each message that is due a goroutine of its own, as many as there
+// are workers.
+func (r *Runner) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for r.stopping.Err() == nil {
+		now := time.Now()
+		if item, ok := r.queue.Take(now); ok {
+			r.running.Go(func() { r.try(item) })
+			continue
+		}
+		if next, ok := r.queue.Next(now); ok {
+			timer.Reset(max(time.Until(next), 0))
+		} else {
+			timer.Reset(time.Hour)
+		}
+		select {
+		case <-r.stopping.Done():
+		case <-r.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// try makes one try to deliver a message, and puts it back into the queue if it
+// stays. A panic is a programmer's error: the message is left alone until the
+// next start.
+func (r *Runner) try(item queue.Item) {
+	defer r.signal()
+	again := false
+	defer func() {
+		r.queue.Done(item.ID)
+		if failure := recover(); failure != nil {
+			r.log.Error("delivery panicked", zap.String(logfields.Txn, item.ID),
+				zap.String("panic", fmt.Sprint(failure)), zap.ByteString("stack", debug.Stack()))
+			return
+		}
+		if again {
+			r.queue.Add(item)
+		}
+	}()
+	a := newAttempt(r, item)
+	again = a.run()
+	item = a.next
+}
+
+// sweepRegularly looks at what waits without being tried.
+func (r *Runner) sweepRegularly() {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	for {
+		r.sweep(time.Now())
+		select {
+		case <-r.stopping.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

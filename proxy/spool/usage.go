@@ -1,0 +1,53 @@
+package spool
+
+import (
+	"strings"
+	"time"
+)
+
+// Usage is what the spool holds.
+type Usage struct {
+	Bytes, MaxBytes int64 // what counts towards Options.MaxBytes, and that
+	Messages        int   // that we have custody of and can deliver
+	ByState         map[State]int
+	Corrupt         int
+	Oldest          time.Time // when the oldest of Messages was taken, to the millisecond; zero: unknown
+}
+
+// Usage tells what the spool holds, without reading files.
+func (s *Spool) Usage() Usage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := &s.index
+	u := Usage{Bytes: x.used, MaxBytes: x.maxBytes, ByState: map[State]int{}, Corrupt: len(x.corrupt)}
+	oldest := ""
+	for id, r := range x.records {
+		if !r.state.inQueue() {
+			continue
+		}
+		u.Messages++
+		u.ByState[r.state]++
+		if oldest == "" || id < oldest {
+			oldest = id
+		}
+	}
+	u.Oldest = timeOf(oldest)
+	return u
+}
+
+// timeOf is when an id was made, if it is one of ours: the first 48 of its 130
+// bits are milliseconds (newID).
+func timeOf(id string) time.Time {
+	if len(id) != idLength {
+		return time.Time{}
+	}
+	var ms int64
+	for _, c := range id[:10] {
+		digit := strings.IndexRune(idDigits, c)
+		if digit < 0 {
+			return time.Time{}
+		}
+		ms = ms<<5 | int64(digit)
+	}
+	return time.UnixMilli(ms).UTC()
+}
