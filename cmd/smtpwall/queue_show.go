@@ -151,8 +151,8 @@ func (c *console) printItem(item spool.Item, now time.Time) {
 		fact("delay notice", "sent")
 	}
 	fact("reverse-path", pathText(item.Envelope.ReversePath))
-	for i, line := range recipientLines(item) {
-		fact([]string{"recipients", " "}[min(i, 1)], line)
+	for _, line := range recipientLines(item) {
+		fact("recipient", line)
 	}
 }
 
