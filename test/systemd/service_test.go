@@ -62,6 +62,7 @@ func TestService(t *testing.T) {
 		{"AdminSocket", testAdminSocket},
 		{"Reload", testReload},
 		{"BadReload", testBadReload},
+		{"Restart", testRestart},
 		{"ProxyCrash", testProxyCrash},
 		{"GuardCrash", testGuardCrash},
 		{"Watchdog", testWatchdog},
@@ -85,7 +86,7 @@ func TestService(t *testing.T) {
 func newOutside(t *testing.T, m *machine) *outside {
 	t.Helper()
 	relay, err := testkit.NewRelay(testkit.RelayOptions{
-		Name: "relay.test", Username: "relay-user", Password: password, RequireTLS: true, RequireAuth: true,
+		Name: "relay.test", Username: "relay-user", Password: password, RequireTLS: true, RequireAuth: true, DigestFrom: marker,
 	})
 	if err != nil {
 		t.Fatal(err)
