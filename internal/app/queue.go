@@ -103,17 +103,20 @@ func askProxy(ctx context.Context, cfg *config.Config) (*admin.Client, error) {
 	if cfg.Listen.Admin == "" {
 		return nil, ErrNoAdmin
 	}
-	client := admin.NewClient(cfg.Listen.Admin)
-	short, cancel := context.WithTimeout(ctx, answerTime)
+	return ask(ctx, admin.NewClient(cfg.Listen.Admin), cfg.Listen.Admin, answerTime)
+}
+
+func ask(ctx context.Context, client *admin.Client, path string, patience time.Duration) (*admin.Client, error) {
+	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := client.Alive(short)
 	switch {
 	case err == nil:
 		return client, nil
 	case errors.Is(err, admin.ErrNotRunning):
-		return nil, fmt.Errorf("%w: nobody answers at %s", ErrNoProxy, cfg.Listen.Admin)
+		return nil, fmt.Errorf("%w: nobody answers at %s", ErrNoProxy, path)
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		return nil, fmt.Errorf("%w: nobody answered at %s within %v", ErrNoProxy, cfg.Listen.Admin, answerTime)
+		return nil, fmt.Errorf("%w: nobody answered at %s within %v", ErrNoProxy, path, patience)
 	}
 	return nil, err
 }
