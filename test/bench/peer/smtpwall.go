@@ -82,7 +82,7 @@ func startSmtpwallQueue(ctx context.Context, env Environment) (*Running, error) 
 	}
 	running.Queues = true
 	running.flush = func(ctx context.Context) error {
-		command := exec.CommandContext(ctx, env.Smtpwall, "queue", "retry", "--all", "--yes", "--config", filepath.Join(env.Dir, configName))
+		command := exec.CommandContext(ctx, env.Smtpwall, "queue", "retry", "--all", "--config", filepath.Join(env.Dir, configName))
 		if output, err := command.CombinedOutput(); err != nil {
 			return fmt.Errorf("smtpwall queue retry: %w: %s", err, bytes.TrimSpace(output))
 		}
