@@ -62,6 +62,10 @@ func newAttempt(r *Runner, item queue.Item) *attempt {
 
 // run makes the try; true if the message goes back into the queue.
 func (a *attempt) run() (again bool) {
+	if a.runner.isDone(a.next.ID) {
+		a.next.Next = a.began.Add(restTime)
+		return !a.runner.remove(a.next.ID)
+	}
 	message, err := a.runner.spool.Read(a.next.ID)
 	if err != nil {
 		return a.unreadable(err)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,10 +43,21 @@ func (a *attempt) tell(of fate, action dsn.Action, now time.Time) (untold []due)
 		return about
 	}
 	if err := a.sendNotice(about, action, now); err != nil {
-		a.runner.log.Error("notice not made, the message is kept", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
-		return about
+		a.runner.log.Error("notice not made, the message is kept and tried again", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
+		a.reconsider(about)
 	}
 	return nil
+}
+
+// reconsider lets recipients be tried again whose failure could not be told now,
+// as when the disk is full. The relay will refuse them again.
+func (a *attempt) reconsider(about []due) {
+	for i := range a.due {
+		d := &a.due[i]
+		if d.fate == failed && slices.ContainsFunc(about, func(other due) bool { return other.Rcpt == d.Rcpt }) {
+			d.fate = later
+		}
+	}
 }
 
 // mayTellSender says that the reverse-path is the sender's own, by the rule that

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/zap/zaptest"
 
+	"github.com/smtpwall/smtpwall/internal/durable/simdisk"
 	"github.com/smtpwall/smtpwall/internal/testkit"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
@@ -324,4 +327,42 @@ func TestRunnerThoughTheAuditFails(t *testing.T) {
 	if len(b.kept(t)) != 0 {
 		t.Fatal("a message that was delivered must leave the spool")
 	}
+}
+
+// A message that the relay has and that cannot be removed from the spool is not
+// sent again, whoever asks for it; the removal is tried again.
+func TestRunnerRemovesLater(t *testing.T) {
+	b := newStand(t, nil)
+	disk := simdisk.New()
+	var broken atomic.Bool
+	disk.Fail = func(step simdisk.Step) error {
+		if step.Op == "remove" && broken.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}
+	b.useSpoolOn(t, disk)
+	id := b.keep(t, spool.Deferred, spool.Progress{}, "a@example.net")
+	broken.Store(true)
+	r := b.newRunner(t)
+	r.pass(time.Now())
+	if !r.isDone(id) || len(b.delivered(t)) != 1 {
+		t.Fatalf("the relay has %v, the runner forgot that", b.delivered(t))
+	}
+	r.pass(time.Now().Add(2 * time.Hour))
+	broken.Store(false)
+	r.pass(time.Now().Add(4 * time.Hour))
+	if kept := b.kept(t); len(kept) > 0 || len(b.delivered(t)) != 1 || r.isDone(id) {
+		t.Errorf("kept %v, delivered %v", kept, b.delivered(t))
+	}
+}
+
+// useSpoolOn gives the stand another spool, on a disk that can fail.
+func (b *stand) useSpoolOn(t *testing.T, disk *simdisk.Disk) {
+	t.Helper()
+	var err error
+	if b.spool, err = spool.Open("/var/spool", spool.Options{FS: disk, Logger: zaptest.NewLogger(t)}); err != nil {
+		t.Fatal(err)
+	}
+	b.settings.Spool = b.spool
 }

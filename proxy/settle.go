@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,7 +23,8 @@ func (a *attempt) settle(now time.Time) (again bool) {
 	p := a.progress(now)
 	switch {
 	case len(p.Rest) == 0:
-		a.remove()
+		again = !a.runner.remove(a.item.ID)
+		a.next.Next = now.Add(restTime)
 	case a.waits():
 		p.Next = now.Add(a.runner.retryAfter(p.Attempts))
 		again = a.write(p, spool.Deferred)
@@ -108,11 +110,24 @@ func (a *attempt) expire() {
 	}
 }
 
-func (a *attempt) remove() {
-	if err := a.runner.spool.Remove(a.item.ID); err != nil {
-		a.runner.log.Error("delivered message could not be taken from the spool, it may be sent again",
-			zap.String(logfields.Txn, a.item.ID), zap.Error(err))
+// remove takes a message from the spool that is done with; false if that must be
+// tried again, since the spool would have it sent once more after a restart.
+func (r *Runner) remove(id string) bool {
+	err := r.spool.Remove(id)
+	if err == nil || errors.Is(err, spool.ErrUnknown) {
+		r.done.Delete(id)
+		return true
 	}
+	r.done.Store(id, struct{}{})
+	r.log.Error("delivered message could not be taken from the spool, that is tried again",
+		zap.String(logfields.Txn, id), zap.Error(err))
+	return false
+}
+
+// isDone says that nothing is left to do for a message but to remove it.
+func (r *Runner) isDone(id string) bool {
+	_, done := r.done.Load(id)
+	return done
 }
 
 // write moves the message to where it waits; true if it did. Where it fails the

@@ -41,6 +41,9 @@ func (r *Runner) age(item spool.Item, now time.Time) {
 			r.signal()
 		}
 	}()
+	if r.isDone(item.ID) {
+		return
+	}
 	message, err := r.spool.Read(item.ID)
 	if err != nil {
 		again = a.unreadable(err)
