@@ -1,0 +1,173 @@
+package spool
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fill writes n messages without syncing each, which is not what is measured.
+// Every hundredth was active when a process ended.
+func fill(t testing.TB, s *Spool, n int) {
+	t.Helper()
+	const text = "Subject: x\r\n\r\nbody\r\n"
+	sum := sha256.Sum256([]byte(text))
+	start := time.UnixMilli(1_800_000_000_000)
+	for i := range n {
+		e := sampleEntry()
+		e.Time = start.Add(time.Duration(n-i) * time.Millisecond)
+		e.ID = newID(e.Time)
+		line, err := e.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		progress, err := Progress{Time: e.Time, Attempts: i % 7, Reason: "the relay is away", Relay: "main"}.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := append(append(encodeHead(line, int64(len(text)), sum), text...), progress...)
+		if err := os.WriteFile(s.queuePath(e.ID, Deferred), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMany starts over more messages than are read ahead, some of them active.
+func TestMany(t *testing.T) {
+	const n, interrupted = 3000, 20
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	fill(t, s, n)
+	s.Close()
+	s = open(t, dir, Options{})
+	for _, id := range list(t, s)[:interrupted] {
+		if err := s.Activate(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	s = open(t, dir, Options{})
+	seen, marked := map[string]bool{}, 0
+	for item, err := range s.All(Deferred) {
+		if err != nil || seen[item.ID] || item.Progress.Relay != "main" {
+			t.Errorf("%+v, %v", item, err)
+		}
+		if seen[item.ID] = true; item.Progress.PossibleDuplicate {
+			marked++
+		}
+	}
+	bytes, messages := s.Used()
+	if len(seen) != n || messages != n || bytes != n*blockSize || s.UsedBy("uid:33") != bytes || marked != interrupted {
+		t.Errorf("%d listed, %d marked, %d messages of %d bytes, %d of them of one identity", len(seen), marked, messages, bytes, s.UsedBy("uid:33"))
+	}
+}
+
+// BenchmarkStart100k is a start over a hundred thousand messages: Open, then All.
+func BenchmarkStart100k(b *testing.B) {
+	const n = 100_000
+	dir := b.TempDir()
+	s := open(b, dir, Options{})
+	fill(b, s, n)
+	s.Close()
+	var opened, listed time.Duration
+	for b.Loop() {
+		start := time.Now()
+		s, err := Open(dir, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		opened += time.Since(start)
+		start = time.Now()
+		seen := 0
+		for item, err := range s.All() {
+			if err != nil {
+				b.Fatal(item.ID, err)
+			}
+			seen++
+		}
+		listed += time.Since(start)
+		if err := s.Close(); err != nil || seen != n {
+			b.Fatalf("listed %d, %v", seen, err)
+		}
+	}
+	b.ReportMetric(opened.Seconds()/float64(b.N), "s/open")
+	b.ReportMetric(listed.Seconds()/float64(b.N), "s/all")
+}
+
+// BenchmarkCommit is how many messages of 4 KiB become ours in a second.
+func BenchmarkCommit(b *testing.B) {
+	text := strings.Repeat("0123456789abcde\n", 256)
+	for _, writers := range []int{1, 20, 100} {
+		b.Run(fmt.Sprintf("%d writers", writers), func(b *testing.B) {
+			s := open(b, b.TempDir(), Options{MaxBytes: 1 << 40})
+			eachOf(b, writers, func() error {
+				_, err := tryPut(s, sampleEntry(), text, Deferred)
+				return err
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+}
+
+// BenchmarkTry is the life of a message with one failed try.
+func BenchmarkTry(b *testing.B) {
+	s := open(b, b.TempDir(), Options{MaxBytes: 1 << 40})
+	eachOf(b, 20, func() error {
+		id, err := tryPut(s, sampleEntry(), "text", Deferred)
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.Activate(id), s.Sync(context.Background()), s.Settle(id, Progress{Attempts: 1}, Deferred), s.Activate(id),
+			s.Sync(context.Background()), s.Remove(id))
+	})
+}
+
+// eachOf does something b.N times, by several at once.
+func eachOf(b *testing.B, workers int, do func() error) {
+	b.Helper()
+	work := make(chan struct{})
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for range work {
+				if err := do(); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	b.ResetTimer()
+	for range b.N {
+		work <- struct{}{}
+	}
+	close(work)
+	all.Wait()
+}
+
+// BenchmarkTee is what a message costs that the relay takes at once.
+func BenchmarkTee(b *testing.B) {
+	for _, size := range []int{4 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("%d KiB", size>>10), func(b *testing.B) {
+			s := open(b, b.TempDir(), Options{MaxBytes: 1 << 40})
+			part := strings.Repeat("0123456789abcde\n", 256)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				w := s.Tee(sampleEntry)
+				for range size / len(part) {
+					if _, err := io.WriteString(w, part); err != nil {
+						b.Fatal(err)
+					}
+				}
+				w.Abort()
+			}
+		})
+	}
+}
