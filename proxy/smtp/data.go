@@ -19,6 +19,8 @@ type Decoder struct {
 // error is ErrBareCR or ErrBareLF, after which the stream cannot be trusted.
 func (d *Decoder) Decode(p []byte) (n, used int, done bool, err error) {
 	var i, segment, lines int // p[segment:i] is decoded and not yet moved down to p[n:]
+	var length int            // of the line before
+	even := true              // lines may be of one length
 	for i < len(p) && !done {
 		if !d.inLine && p[i] == '.' {
 			kind := classifyDot(p[i:])
@@ -50,12 +52,36 @@ func (d *Decoder) Decode(p []byte) (n, used int, done bool, err error) {
 		i += lf + 1
 		lines++
 		d.inLine = false
+		if lf+1 == length && even {
+			var same int
+			same, even = linesLike(p[i:], length)
+			i += same * length
+			lines += same
+		}
+		length = lf + 1
 	}
 	n += move(p, n, segment, i)
 	if bytes.Count(p[:n], crByte) != lines {
 		return 0, 0, false, ErrBareCR
 	}
 	return n, i, done, nil
+}
+
+// linesLike counts the whole lines at the start of p that have this length,
+// their CRLF included, as the lines of an attachment have, and do not begin with
+// a dot. It looks at their ends alone and then counts whether there are others:
+// some times faster than looking for each. If there are others it says so, and is
+// not to be asked again: nobody shall make us count the same octets many times.
+func linesLike(p []byte, length int) (lines int, alone bool) {
+	end := 0
+	for end+length <= len(p) && p[end+length-1] == '\n' && p[end+length-2] == '\r' && p[end] != '.' {
+		end += length
+		lines++
+	}
+	if lines > 0 && bytes.Count(p[:end], lfByte) != lines {
+		return 0, false
+	}
+	return lines, true
 }
 
 // partialLine consumes what there is of a line without its end, but for a last
@@ -111,6 +137,7 @@ func dotError(p []byte) error {
 
 var (
 	crByte  = []byte{'\r'}
+	lfByte  = []byte{'\n'}
 	lineDot = []byte("\n.")
 )
 
