@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/internal/admin"
@@ -27,27 +28,29 @@ type listener struct {
 
 // openListeners takes the listeners that were passed to us, or opens those of
 // the configuration where none were.
-func openListeners(ctx context.Context, listen config.Listen, passed []systemd.Socket) (mail []listener, commands net.Listener, err error) {
+func openListeners(ctx context.Context, listen config.Listen, passed []systemd.Socket, log *zap.Logger) (mail []listener, commands net.Listener, err error) {
 	if len(passed) > 0 {
 		return adoptListeners(listen, passed)
 	}
 	if mail, err = BindListeners(ctx, listen); err != nil {
 		return nil, nil, err
 	}
-	if commands, err = bindAdmin(listen, -1); err != nil {
-		closeListeners(mail)
-		return nil, nil, err
-	}
-	return mail, commands, nil
+	return mail, bindAdmin(listen, -1, log), nil
 }
 
 // bindAdmin opens the socket of the commands, for a group's members beside root
-// and ourselves; it is nil if the configuration wants none.
-func bindAdmin(listen config.Listen, gid int) (net.Listener, error) {
+// and ourselves; it is nil if the configuration wants none. Mail goes on without
+// it.
+func bindAdmin(listen config.Listen, gid int, log *zap.Logger) net.Listener {
 	if listen.Admin == "" {
-		return nil, nil
+		return nil
 	}
-	return admin.Listen(listen.Admin, gid)
+	socket, err := admin.Listen(listen.Admin, gid)
+	if err != nil {
+		log.Error("no socket for the commands queue, hold and status", zap.Error(err))
+		return nil
+	}
+	return socket
 }
 
 // adoptListeners gives each passed socket the role that the configuration has

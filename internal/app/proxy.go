@@ -101,7 +101,7 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	p.accounts = settings.Accounts
 	p.cleanups.add("relay connections", func(context.Context) error { p.relays.adopt(nil); return nil })
 	var commands net.Listener
-	if p.listeners, commands, err = openListeners(ctx, options.Config.Listen, options.Passed); err != nil {
+	if p.listeners, commands, err = openListeners(ctx, options.Config.Listen, options.Passed, p.log); err != nil {
 		return err
 	}
 	p.runner = proxy.NewRunner(proxy.RunnerOptions{Spool: p.spool, Events: events, Backoff: options.Backoff, Logger: p.log})

@@ -40,7 +40,7 @@ func Run(ctx context.Context, options RunOptions) error {
 	if err := prepareHost(options.Config, options.Owner); err != nil {
 		return err
 	}
-	sockets, closeSockets, err := bindForChild(ctx, options.Config.Listen, options.Owner)
+	sockets, closeSockets, err := bindForChild(ctx, options.Config.Listen, options.Owner, log)
 	if err != nil {
 		return err
 	}
@@ -69,17 +69,12 @@ func Run(ctx context.Context, options RunOptions) error {
 }
 
 // bindForChild opens the listeners, which may need root, for a child that has none.
-func bindForChild(ctx context.Context, listen config.Listen, owner Owner) ([]systemd.Socket, func(), error) {
+func bindForChild(ctx context.Context, listen config.Listen, owner Owner, log *zap.Logger) ([]systemd.Socket, func(), error) {
 	all, err := BindListeners(ctx, listen)
 	if err != nil {
 		return nil, nil, err
 	}
-	commands, err := bindAdmin(listen, int(owner.GID))
-	if err != nil {
-		closeListeners(all)
-		return nil, nil, err
-	}
-	if commands != nil {
+	if commands := bindAdmin(listen, int(owner.GID), log); commands != nil {
 		all = append(all, listener{commands, adminSocket})
 	}
 	var sockets []systemd.Socket
