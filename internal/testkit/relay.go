@@ -285,5 +285,5 @@ func (r *Relay) offers(keyword string) bool { return !slices.Contains(r.opts.Wit
 
 // counters are what RelayCounters shows, counted without a lock.
 type counters struct {
-	connections, handshakes, auths, authFailures, transactions, flights atomic.Int64
+	connections, handshakes, auths, authFailures, transactions, flights, faults atomic.Int64
 }

@@ -199,6 +199,7 @@ func (s *session) take(b []byte) effect {
 	c.fault = nil
 	switch fault.Act {
 	case Stall:
+		s.relay.counters.faults.Add(1)
 		if !s.stall(fault) {
 			return over
 		}

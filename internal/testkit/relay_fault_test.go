@@ -149,6 +149,9 @@ func TestRelayFaultSelection(t *testing.T) {
 	}
 	relay.ClearFaults()
 	c.expect("RCPT TO:<nobody@y.test>", "250")
+	if n := relay.Counters().Faults; n != 3 {
+		t.Errorf("faults acted %d times, want 3", n)
+	}
 }
 
 func TestRelayAnswerOf250TakesEffect(t *testing.T) {

@@ -45,6 +45,7 @@ type RelayCounters struct {
 	AuthFailures int64
 	Transactions int64 // messages taken
 	Flights      int64 // writes of one or more replies
+	Faults       int64 // times that a fault acted
 }
 
 // Counters returns the present counts.
@@ -60,6 +61,7 @@ func (r *Relay) Counters() RelayCounters {
 		AuthFailures: r.counters.authFailures.Load(),
 		Transactions: r.counters.transactions.Load(),
 		Flights:      r.counters.flights.Load(),
+		Faults:       r.counters.faults.Load(),
 	}
 }
 

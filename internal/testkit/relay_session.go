@@ -142,6 +142,7 @@ func (s *session) step(step RelayStep, line, usual string) effect {
 // misbehave does what a fault says; usual is the reply of a sound relay.
 func (s *session) misbehave(fault Fault, usual string) effect {
 	s.taken = fault.Taken
+	s.relay.counters.faults.Add(1)
 	switch fault.Act {
 	case Answer, Raw:
 		s.w.WriteString(fault.octets())
