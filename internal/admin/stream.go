@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -9,11 +10,15 @@ import (
 // flushDelay is how long a line may wait for others, to leave with them.
 const flushDelay = 100 * time.Millisecond
 
+// pieceSize is how much of an answer leaves at once: each piece wakes its reader.
+const pieceSize = 64 << 10
+
 // stream writes the lines of an answer. A client that does not read is given
 // up, so that it does not hold up for long what makes the lines.
 type stream struct {
 	turn    chan struct{} // holds one while somebody writes: the maker of the lines, or the timer
 	control *http.ResponseController
+	buffer  *bufio.Writer
 	encoder *json.Encoder
 	timer   *time.Timer // nil while nothing waits
 	err     error       // the first; nothing is written after it
@@ -23,7 +28,8 @@ type stream struct {
 // newStream begins an answer of lines and sends its head, so that the client
 // knows that somebody is at work. end must be called.
 func newStream(w http.ResponseWriter) *stream {
-	s := &stream{turn: make(chan struct{}, 1), control: http.NewResponseController(w), encoder: json.NewEncoder(w)}
+	s := &stream{turn: make(chan struct{}, 1), control: http.NewResponseController(w), buffer: bufio.NewWriterSize(w, pieceSize)}
+	s.encoder = json.NewEncoder(s.buffer)
 	s.encoder.SetEscapeHTML(false)
 	w.Header().Set("Content-Type", typeLines)
 	defer s.take()()
@@ -60,15 +66,20 @@ func (s *stream) flushLater() {
 
 func (s *stream) flush() {
 	giveTime(s.control)
-	s.err = s.control.Flush()
+	if s.err = s.buffer.Flush(); s.err == nil {
+		s.err = s.control.Flush()
+	}
 }
 
-// end leaves the rest to the HTTP server: nothing is written after it.
+// end writes the rest: nothing is written after it.
 func (s *stream) end() {
 	defer s.take()()
 	s.ended = true
 	if s.timer != nil {
 		s.timer.Stop()
+	}
+	if s.err == nil {
+		s.flush()
 	}
 }
 
