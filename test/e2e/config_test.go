@@ -16,6 +16,7 @@ const baseConfig = `mode = "$MODE"
 name = "` + hostName + `"
 [listen]
 socket = "$DIR/submit.sock"
+admin = "$DIR/admin.sock"
 [delivery]
 spool = "$DIR/state/spool"
 $DELIVERY
