@@ -27,10 +27,8 @@ const (
 	maxBatch = 10_000
 )
 
-// changeQueue retries, releases or drops. Ctrl-C leaves the rest as it is.
+// changeQueue retries, releases or drops.
 func (c *console) changeQueue(ctx context.Context, queue *app.Queue, o order) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	work := change{op: o.op()}
 	if o.op() == admin.Drop && len(o.filter.IDs) == 0 {
 		// What a person has agreed to is dropped, and nothing that came since.
@@ -41,6 +39,9 @@ func (c *console) changeQueue(ctx context.Context, queue *app.Queue, o order) er
 		o.filter = spool.Filter{States: o.states, IDs: ids}
 		work.loose = true
 	}
+	// From here on Ctrl-C leaves the rest as it is, and says so.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	err := c.change(ctx, queue, o, &work)
 	return c.tellChange(o, &work, err)
 }
@@ -105,7 +106,7 @@ func (c *console) change(ctx context.Context, queue *app.Queue, o order, work *c
 			printErr = c.printJSON(struct {
 				ID    string `json:"id"`
 				Error string `json:"error,omitempty"`
-			}{outcome.ID, outcome.Error})
+			}{outcome.ID, plain(outcome.Error)})
 		}
 	}
 	if len(o.filter.IDs) == 0 {
@@ -127,7 +128,7 @@ func (w *change) add(outcome admin.Outcome) {
 	switch {
 	case outcome.Error == "":
 		w.done++
-	case w.loose && outcome.Error == plain(spool.ErrUnknown.Error()):
+	case w.loose && strings.HasSuffix(outcome.Error, plain(spool.ErrUnknown.Error())):
 		w.gone++
 	default:
 		w.errors = append(w.errors, outcome)

@@ -283,7 +283,7 @@ func TestQueueChange(t *testing.T) {
 		{"release", "hold release --reason sites", "release H", exitDone, "", "1 message released, due at once\n"},
 		{"release none", "hold release --reason none", "", exitDone, "", "0 messages released, due at once\n"},
 		{"drop by id", "queue drop A B", "drop A,drop B", exitDone, "", "2 messages dropped\n"},
-		{"drop as JSON", "queue drop A Z --json", "drop A", exitFailed, "{\"id\":\"A\"}\n{\"id\":\"Z\",\"error\":\"no such message: file does not exist\"}\n",
+		{"drop as JSON", "queue drop A Z --json", "drop A", exitFailed, "{\"id\":\"A\"}\n{\"id\":\"Z\",\"error\":\"no such message\"}\n",
 			"smtpwall: error: Z: no such message\n1 message dropped\n" +
 				"smtpwall: error: 1 message could not be changed\nhint: smtpwall queue list shows what is there\n"},
 		{"drop by a filter, with nobody to ask", "queue drop --older 1d", "", exitUsage, "",
@@ -312,7 +312,7 @@ func TestDropWhatWasCounted(t *testing.T) {
 	p := letters()
 	p.items = p.items[:2]
 	work := change{loose: true}
-	for _, outcome := range []admin.Outcome{{ID: "A"}, {ID: "B", Error: spool.ErrUnknown.Error()}, {ID: "C", Error: "busy"}} {
+	for _, outcome := range []admin.Outcome{{ID: "A"}, {ID: "B", Error: "dropping message B: " + spool.ErrUnknown.Error()}, {ID: "C", Error: "busy"}} {
 		work.add(outcome)
 	}
 	if work.done != 1 || work.gone != 1 || len(work.errors) != 1 {
