@@ -26,7 +26,7 @@ import (
 var (
 	ErrNotRunning = errors.New("the proxy is not running")
 	ErrDenied     = errors.New("only root, the proxy's user and members of the admin socket's group may ask the proxy")
-	ErrBusy       = errors.New("too many clients ask the proxy now")
+	ErrBusy       = errors.New("the proxy ended the connection: too many clients ask it now, or it failed and its log says why")
 )
 
 const (

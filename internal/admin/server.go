@@ -46,13 +46,15 @@ func NewServer(o Options) *Server {
 	}
 	// Shutdown ends it, and the requests with it.
 	running, stop := context.WithCancel(context.Background())
+	// What net/http has to say is of a handler's panic, or of accept failing.
+	complaints, _ := zap.NewStdLogAt(o.Logger, zap.ErrorLevel) // a level that it knows
 	s := &Server{log: o.Logger, stop: stop}
 	s.http = http.Server{
 		Handler: NewHandler(o), MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headTime, ReadTimeout: requestTime, IdleTimeout: idleTime,
 		ConnContext: withPeer,
 		BaseContext: func(net.Listener) context.Context { return running },
-		ErrorLog:    zap.NewStdLog(o.Logger),
+		ErrorLog:    complaints,
 	}
 	return s
 }

@@ -16,6 +16,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
@@ -222,6 +225,37 @@ func TestShutdownEndsRequests(t *testing.T) {
 	}
 	if err := <-got; err == nil {
 		t.Error("the client was told that all was done")
+	}
+}
+
+// broken panics when it is asked.
+type broken struct{ shelf }
+
+func (*broken) Status(context.Context) (Status, error) { panic("out of order") }
+
+// A panic costs the one request, and is told.
+func TestPanic(t *testing.T) {
+	core, logs := observer.New(zap.ErrorLevel)
+	b := &broken{}
+	ln, err := Listen(socketPath(t), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := NewServer(Options{Reader: b, Actor: b, Logger: zap.New(core)})
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ln) }() // waited for below
+	client := NewClient(ln.Addr().String())
+	if _, err := client.Status(t.Context()); err == nil {
+		t.Error("a panic gave a status")
+	}
+	if err := client.Alive(t.Context()); err != nil {
+		t.Errorf("after a panic: %v", err)
+	}
+	if n := logs.FilterMessageSnippet("out of order").Len(); n != 1 {
+		t.Errorf("the panic was told %d times", n)
+	}
+	if err := errors.Join(server.Shutdown(t.Context()), <-ended); err != nil {
+		t.Error(err)
 	}
 }
 
