@@ -32,6 +32,9 @@ type Disk struct {
 	Fail func(Step) error
 	// CrashAt is the step at which the machine stops; negative is never.
 	CrashAt int
+	// FailedSyncKeeps says that a sync of a directory that fails has made its
+	// names durable all the same; else it has done nothing.
+	FailedSyncKeeps bool
 	// Capacity bounds the content of all files, in bytes.
 	Capacity int64
 
@@ -199,15 +202,16 @@ func (d *Disk) free(n *node) {
 func (d *Disk) SyncDir(dir string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.step("syncdir", dir); err != nil {
-		return err
+	failed := d.step("syncdir", dir)
+	if failed != nil && (d.crashed || !d.FailedSyncKeeps) {
+		return failed
 	}
 	n, err := d.lookup(dir)
 	if err != nil {
 		return err
 	}
 	n.syncNames()
-	return nil
+	return failed
 }
 
 // Free implements durable.FS.
