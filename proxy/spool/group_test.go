@@ -47,6 +47,14 @@ func (d *slowDisk) change(g *group) int {
 	return n
 }
 
+// changeSoon makes a change that nobody waits for.
+func (d *slowDisk) changeSoon(g *group) {
+	d.mu.Lock()
+	d.made++
+	d.mu.Unlock()
+	g.changeSoon()
+}
+
 // TestGroupCommit: a hundred who come at different times need few syncs, and each
 // is told nil only once a sync that began after his change has ended.
 func TestGroupCommit(t *testing.T) {
@@ -124,31 +132,26 @@ func TestGroupSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &slowDisk{fail: errors.New("not now")}
 		g := newGroup(disk.sync, zap.NewNop())
+		check := func(after time.Duration, syncs, durable int) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			disk.mu.Lock()
+			defer disk.mu.Unlock()
+			if disk.syncs != syncs || disk.durable != durable {
+				t.Errorf("%d syncs, %d durable, want %d and %d", disk.syncs, disk.durable, syncs, durable)
+			}
+			disk.fail = nil
+		}
 		for range 5 {
-			disk.made++
-			g.changeSoon()
+			disk.changeSoon(g)
 		}
-		time.Sleep(syncSoon + time.Millisecond)
-		synctest.Wait()
-		if disk.syncs != 1 {
-			t.Errorf("%d syncs", disk.syncs)
-		}
-		disk.fail = nil
-		time.Sleep(syncAgain)
-		synctest.Wait()
-		if disk.syncs != 2 || disk.durable != 5 {
-			t.Errorf("%d syncs, %d durable", disk.syncs, disk.durable)
-		}
-		time.Sleep(time.Hour)
-		if disk.syncs != 2 {
-			t.Errorf("%d syncs of nothing", disk.syncs)
-		}
-		disk.made++
-		g.changeSoon()
+		check(syncSoon+time.Millisecond, 1, 0)
+		check(syncAgain, 2, 5)
+		check(time.Hour, 2, 5) // nothing to do
+		disk.changeSoon(g)
 		g.close()
-		if disk.durable != 6 {
-			t.Error("closed before the last change was durable")
-		}
+		check(0, 3, 6)
 		g.change()
 		if err := g.wait(t.Context()); !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("after the end: %v", err)

@@ -164,26 +164,34 @@ func (m *model) crash(path []deed, step int) {
 
 // fail lets a step of the last deed fail.
 func (m *model) fail(path []deed, step int) {
+	if op := m.failOnce(path, step, false); op == "syncdir" {
+		m.failOnce(path, step, true)
+	}
+}
+
+// failOnce returns the operation that has failed.
+func (m *model) failOnce(path []deed, step int, keeps bool) (op string) {
+	m.failures++
 	w := m.begin(path)
-	var failed simdisk.Step
+	w.disk.FailedSyncKeeps = keeps
 	w.disk.Fail = func(s simdisk.Step) error {
 		if s.N != step {
 			return nil
 		}
-		failed = s
+		op = s.Op
 		return syscall.EIO
 	}
 	err := path[len(path)-1].do(w)
 	w.disk.Fail = nil
 	if err != nil && !errors.Is(err, syscall.EIO) {
-		m.Errorf("%+v became %v", failed, err)
+		m.Errorf("got %v", err)
 	}
 	w.checkNow(m.T)
 	losses(0, func(_ string, loss simdisk.Loss, seed uint64) {
-		m.failures++
 		w.checkRestarted(m.T, w.disk.Restart(loss, seed), loss)
 	})
 	if m.Failed() {
-		m.Fatalf("%s, %+v", names(path), failed)
+		m.Fatalf("%s, %s fails at step %d, %v", names(path), op, step, keeps)
 	}
+	return op
 }

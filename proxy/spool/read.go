@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
@@ -180,15 +179,4 @@ func (o opened) message() (*Message, error) {
 		return nil, err
 	}
 	return &Message{Item: item, ReadCloser: t}, t.rewind()
-}
-
-// openAny opens the first of these files that is there.
-func openAny(fsys durable.FS, names ...string) (durable.File, error) {
-	for _, name := range names {
-		f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return f, err
-		}
-	}
-	return nil, ErrUnknown
 }

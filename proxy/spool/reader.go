@@ -19,15 +19,12 @@ type Reader struct{ store }
 // OpenReadOnly looks at the spool in dir. It fails with fs.ErrNotExist if there
 // is none, and with fs.ErrPermission if it is not ours to read.
 func OpenReadOnly(dir string) (*Reader, error) {
-	return openReader(store{dir: dir, fs: durable.OS{}})
-}
-
-func openReader(st store) (*Reader, error) {
-	f, err := st.fs.OpenFile(st.dir, os.O_RDONLY, 0)
+	r := &Reader{store{dir: dir, fs: durable.OS{}}}
+	f, err := r.fs.OpenFile(dir, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the spool: %w", err)
 	}
-	return &Reader{st}, f.Close()
+	return r, f.Close()
 }
 
 // All is as Spool.All; a damaged message stays where it is. What was active when
@@ -115,24 +112,25 @@ func (r *Reader) Corrupt() (ids []string, err error) {
 	return ids, err
 }
 
-// open opens the file of a message, in whatever state it is.
+// open opens the file of a message, wherever it is.
 func (r *Reader) open(id string) (opened, error) {
 	if !validID(id) {
 		return opened{}, ErrUnknown
 	}
-	for _, state := range queued {
-		names := []string{r.queuePath(id, state)}
-		if state == Hold {
-			names = append(names, r.path(holdDir, id))
-		}
-		f, err := openAny(r.fs, names...)
-		if errors.Is(err, ErrUnknown) {
+	for _, place := range []struct {
+		state State
+		path  string
+	}{
+		{Deferred, r.queuePath(id, Deferred)}, {Active, r.queuePath(id, Active)}, {Hold, r.queuePath(id, Hold)}, {Hold, r.path(holdDir, id)},
+	} {
+		f, err := r.fs.OpenFile(place.path, os.O_RDONLY, 0)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return opened{}, fmt.Errorf("reading message %s: %w", id, err)
 		}
-		return opened{file: f, id: id, state: state}, nil
+		return opened{file: f, id: id, state: place.state}, nil
 	}
 	return opened{}, ErrUnknown
 }

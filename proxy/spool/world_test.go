@@ -66,6 +66,8 @@ type world struct {
 	disk     *simdisk.Disk
 	s        *Spool
 	messages map[string]*expected
+
+	starting, started int // steps at the ends of the last start
 }
 
 func newWorld(disk *simdisk.Disk) *world {
@@ -84,7 +86,9 @@ func (w *world) open() error {
 		m.killed = m.killed.each(fate.afterRestart)
 		m.lost = m.lost.with(m.killed...).each(fate.afterRestart).each(marked)
 	}
+	w.starting = w.disk.Steps()
 	s, err := Open("/var/spool", Options{FS: w.disk, MaxBytes: 1 << 20})
+	w.started = w.disk.Steps()
 	if err != nil {
 		return err
 	}

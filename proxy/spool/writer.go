@@ -338,15 +338,19 @@ func (w *Writer) end() {
 }
 
 // discard removes the file. The next start removes what is left in incoming/; in
-// queue/ it would be delivered though the client comes again.
+// queue/ it would be delivered though the client comes again, so that the removal
+// must be durable before the client hears of the error: the sync that has failed
+// may have kept the name.
 func (w *Writer) discard() {
-	if err := w.s.fs.Remove(w.place); err != nil {
+	err := w.s.fs.Remove(w.place)
+	if err == nil && w.queued {
+		w.s.group.change()
+		err = w.s.group.wait(context.Background())
+	}
+	if err != nil {
 		w.s.log.Error("refused message not removed", zap.String(logfields.Txn, w.entry.ID), zap.String(logfields.Path, w.place), zap.Error(err))
 	}
 	w.place = ""
-	if w.queued {
-		w.s.group.changeSoon()
-	}
 }
 
 // full makes an ErrFull of an error that says that the disk is.
