@@ -160,14 +160,10 @@ func (a *attempt) pause() {
 // judge puts the message to the policy in force, as if it came now. It returns
 // what it read of the message.
 func (a *attempt) judge() (head []byte, err error) {
-	if a.item.Identity.Notice {
-		a.decision = a.judgeNotice()
+	if a.decision = a.settings.judgeSender(a.item); a.decision.Result != policy.Allow || a.item.Identity.Notice {
 		return nil, nil
 	}
 	id, listener, rules := identityOf(a.item.Identity), a.item.Identity.Listener, a.settings.Policy
-	if a.decision = rules.Sender(id, listener, a.item.Envelope.ReversePath); a.decision.Result != policy.Allow {
-		return nil, nil
-	}
 	for _, rcpt := range a.due {
 		if d := rules.Recipient(id, listener, rcpt.Address); d.Result != policy.Allow {
 			a.decision = d
@@ -188,6 +184,14 @@ func (a *attempt) judge() (head []byte, err error) {
 		a.decision = d
 	}
 	return head, nil
+}
+
+// judgeSender asks policy for the decision at MAIL.
+func (s *Settings) judgeSender(item spool.Item) policy.Decision {
+	if item.Identity.Notice {
+		return s.judgeNotice(item)
+	}
+	return s.Policy.Sender(identityOf(item.Identity), item.Identity.Listener, item.Envelope.ReversePath)
 }
 
 // readHead reads as much of a message as its header section can be.

@@ -109,19 +109,19 @@ func (r *Runner) post(id string, identity spool.Identity, message *dsn.Message) 
 	if err := writer.Commit(spool.Deferred, spool.Progress{}); err != nil {
 		return err
 	}
-	r.Add(spool.Item{Entry: entry, State: spool.Deferred}, "")
+	r.Add(spool.Item{Entry: entry, State: spool.Deferred})
 	return nil
 }
 
 // judgeNotice decides about a message of our own: one about an identity's
 // message goes where that identity may send from, one for the administrator
 // always.
-func (a *attempt) judgeNotice() policy.Decision {
-	id := identityOf(a.item.Identity)
+func (s *Settings) judgeNotice(item spool.Item) policy.Decision {
+	id := identityOf(item.Identity)
 	if !id.Proven && id.Account == "" && id.Container == "" {
 		return policy.Decision{Result: policy.Allow, Reason: "notice to the administrator"}
 	}
-	return a.settings.Policy.Sender(id, a.item.Identity.Listener, a.item.Envelope.Recipients[0].Address)
+	return s.Policy.Sender(id, item.Identity.Listener, item.Envelope.Recipients[0].Address)
 }
 
 // digestInterval is the least time between two digests.

@@ -124,7 +124,7 @@ func TestExpiry(t *testing.T) {
 				b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "450 4.2.1 busy", Contains: "@example.net"})
 			}
 			r := b.newRunner(t)
-			r.load(true)
+			r.load()
 			r.calendar.start = r.calendar.start.Add(-6 * 24 * time.Hour)
 			for _, step := range []struct {
 				after        time.Duration

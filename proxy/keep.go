@@ -128,7 +128,7 @@ func spoolRefusal(err error) smtp.Reply {
 
 // handOver tells the runner of a message that the spool has taken.
 func (s *session) handOver(t *transaction, state spool.State, progress spool.Progress) {
-	s.server.runner.Add(spool.Item{Entry: s.spoolEntry(t), State: state, Progress: progress}, t.decision.Relay)
+	s.server.runner.Add(spool.Item{Entry: s.spoolEntry(t), State: state, Progress: progress})
 }
 
 // spoolEntry is what the spool keeps beside the message.

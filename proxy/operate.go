@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/smtpwall/smtpwall/proxy/queue"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
@@ -23,7 +22,7 @@ func (r *Runner) Retry(item spool.Item) error {
 	}
 	if !r.queue.Retry(item.ID, now) {
 		item.Progress.Next = now
-		r.Add(item, "")
+		r.Add(item)
 	}
 	r.signal()
 	return nil
@@ -46,7 +45,7 @@ func (r *Runner) Release(item spool.Item) error {
 		return err
 	}
 	item.State, item.Progress = spool.Deferred, p
-	r.Add(item, "")
+	r.Add(item)
 	return nil
 }
 
@@ -56,7 +55,7 @@ func (r *Runner) Drop(item spool.Item) error {
 		return ErrBusy
 	}
 	if err := r.drop(item, "dropped by the administrator"); err != nil {
-		r.queue.Add(queue.Item{ID: item.ID, Identity: item.Identity.Key(), Next: item.Progress.Next, Attempts: item.Progress.Attempts})
+		r.Add(item)
 		return err
 	}
 	return nil

@@ -97,49 +97,37 @@ func (r *Runner) workers(route string) int {
 	}
 	n := 0
 	for _, pool := range settings.Relays.route(route) {
-		n = max(n, pool.Status(time.Now()).Cap)
+		n = max(n, pool.Cap())
 	}
 	return min(n, maxWorkers)
 }
 
-// Apply puts new settings in force. The first ones begin the work: the spool is
-// read in the background. Messages that were held for want of a relay, or by
-// the policy of before, are tried with each new settings.
+// Apply puts new settings in force. The first ones begin the work. Each time the
+// spool is read in the background: messages may take another route now, and those
+// that were held for want of a relay, or by the policy of before, may go.
 func (r *Runner) Apply(settings *Settings) {
-	first := r.settings.Swap(settings) == nil
-	if first {
+	if r.settings.Swap(settings) == nil {
 		r.running.Go(r.run)
 		r.running.Go(r.sweepRegularly)
-	} else {
-		r.queue.Reroute(r.reroute)
 	}
-	r.running.Go(func() { r.load(first) })
+	for _, route := range r.queue.Stats() {
+		r.queue.Resume(route.Route)
+	}
+	r.running.Go(r.load)
 }
 
-// reroute lets each route be tried anew. Which route a message takes policy says
-// at its next try.
-func (r *Runner) reroute(item queue.Item) string {
-	r.queue.Resume(item.Route)
-	return item.Route
-}
-
-// load puts messages of the spool into the queue: all that wait at the start,
-// and later what is held until the settings change.
-func (r *Runner) load(first bool) {
+// load puts the messages of the spool that wait into the queue.
+func (r *Runner) load() {
 	r.loading.Lock()
 	defer r.loading.Unlock()
-	states := []spool.State{spool.Hold}
-	if first {
-		states = append(states, spool.Deferred)
-	}
-	for item, err := range r.spool.All(states...) {
+	for item, err := range r.spool.All(spool.Deferred, spool.Hold) {
 		switch {
 		case r.stopping.Err() != nil:
 			return
 		case err != nil:
 			r.log.Error("message of the spool cannot be read", zap.String(logfields.Txn, item.ID), zap.Error(err))
-		case item.State == spool.Deferred, r.waitsForSettings(item):
-			r.Add(item, "")
+		default:
+			r.Add(item)
 		}
 	}
 }
@@ -153,10 +141,9 @@ func (r *Runner) waitsForSettings(item spool.Item) bool {
 	return item.Progress.Hold == spool.HoldNoRelay || item.Progress.Hold == spool.HoldPolicy
 }
 
-// Add hands over a message that the spool has taken. route is the relay that
-// policy named for it, as far as is known. What is held is left to the settings
-// that will let it go.
-func (r *Runner) Add(item spool.Item, route string) {
+// Add hands over a message that the spool has taken. What is held is left to the
+// settings that will let it go.
+func (r *Runner) Add(item spool.Item) {
 	if item.State == spool.Hold && !r.waitsForSettings(item) {
 		return
 	}
@@ -167,8 +154,20 @@ func (r *Runner) Add(item spool.Item, route string) {
 		// more than that is of a clock that was wrong.
 		next = now.Add(min(wait, 2*r.backoff.Max))
 	}
-	r.queue.Add(queue.Item{ID: item.ID, Identity: item.Identity.Key(), Route: route, Next: next, Attempts: item.Progress.Attempts})
+	r.queue.Add(queue.Item{
+		ID: item.ID, Identity: item.Identity.Key(), Route: r.route(item), Next: next, Attempts: item.Progress.Attempts,
+	})
 	r.signal()
+}
+
+// route is the relay that policy names for a message. Policy is asked again at
+// each try; this is for the queue, where one relay must not hold up another.
+func (r *Runner) route(item spool.Item) string {
+	settings := r.settings.Load()
+	if settings == nil {
+		return ""
+	}
+	return settings.judgeSender(item).Relay
 }
 
 func (r *Runner) signal() {

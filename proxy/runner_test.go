@@ -61,7 +61,7 @@ func (b *stand) newRunner(t *testing.T) *Runner {
 
 // pass tries what the spool has and is due at a time.
 func (r *Runner) pass(now time.Time) {
-	r.load(true)
+	r.load()
 	for _, route := range []string{"", "main"} {
 		r.queue.Resume(route)
 	}
@@ -264,7 +264,7 @@ func TestRunnerWhileTheRelayIsAway(t *testing.T) {
 	}
 	b.relay.DropConnections()
 	r := b.newRunner(t)
-	r.load(true)
+	r.load()
 	for range 5 {
 		if item, ok := r.queue.Take(time.Now()); ok {
 			r.try(item)

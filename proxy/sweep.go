@@ -17,23 +17,27 @@ import (
 // tried, and yet expire, and their senders may want to hear of the delay.
 func (r *Runner) sweep(now time.Time) {
 	settings := r.settings.Load()
+	defer r.sendDigest(settings, now)
+	old := min(delayTold, settings.Expire)
+	if oldest := r.spool.Usage().Oldest; !oldest.IsZero() && now.Sub(oldest) < old {
+		return
+	}
 	for item, err := range r.spool.All(spool.Deferred) {
 		if r.stopping.Err() != nil {
 			return
 		}
-		if err != nil || r.calendar.age(item.Time, now) < min(delayTold, settings.Expire) {
+		if err != nil || r.calendar.age(item.Time, now) < old {
 			continue
 		}
 		if ok, _ := r.queue.Remove(item.ID); ok {
 			r.age(item, now)
 		}
 	}
-	r.sendDigest(settings, now)
 }
 
 // age gives up a message that is too old, or tells its sender of the delay.
 func (r *Runner) age(item spool.Item, now time.Time) {
-	a := newAttempt(r, queue.Item{ID: item.ID, Identity: item.Identity.Key(), Next: item.Progress.Next, Attempts: item.Progress.Attempts})
+	a := newAttempt(r, queue.Item{ID: item.ID, Identity: item.Identity.Key(), Route: r.route(item), Next: item.Progress.Next, Attempts: item.Progress.Attempts})
 	again := true
 	defer func() {
 		if again {

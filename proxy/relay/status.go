@@ -44,6 +44,13 @@ func (s *slots) status(now time.Time) Status {
 	return status
 }
 
+// Cap is how many connections there may be now, as far as the relay has said.
+func (p *Pool) Cap() int {
+	p.slots.mu.Lock()
+	defer p.slots.mu.Unlock()
+	return p.slots.limit.now
+}
+
 // Ready says whether Begin would not be refused at once at a time, and
 // otherwise when to ask again. It changes nothing.
 func (p *Pool) Ready(now time.Time) (ok bool, at time.Time) { return p.slots.ready(now) }
