@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf16"
 
 	"github.com/smtpwall/smtpwall/internal/app"
 	"github.com/smtpwall/smtpwall/proxy/spool"
@@ -118,9 +120,25 @@ func tally(items []spool.Item) string {
 	return countText(len(items)) + ", " + sizeText(octets)
 }
 
-// printJSON prints a value in one line, with its "<" left to read.
+// printJSON prints a value in one line, with its "<" left to read, and with
+// what could steer a terminal escaped: JSON itself lets U+009B pass.
 func (c *console) printJSON(value any) error {
-	encoder := json.NewEncoder(c.out)
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	var line strings.Builder
+	for _, r := range strings.TrimSuffix(text.String(), "\n") {
+		if !hidden(r) {
+			line.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) { // it stands in a string, which is where JSON has such
+			fmt.Fprintf(&line, "\\u%04x", unit)
+		}
+	}
+	_, err := fmt.Fprintln(c.out, line.String())
+	return err
 }

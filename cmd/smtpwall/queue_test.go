@@ -153,6 +153,21 @@ func letters() *fakeProxy {
 	}
 }
 
+func TestJSONDoesNotSteer(t *testing.T) {
+	var out bytes.Buffer
+	said := "<a> \x1b[2J\u009b2J\u202e\U000e0001é\n\x7f"
+	if err := (&console{out: &out}).printJSON(said); err != nil {
+		t.Fatal(err)
+	}
+	if want := `"<a> \u001b[2J\u009b2J\u202e\udb40\udc01é\n\u007f"` + "\n"; out.String() != want {
+		t.Errorf("%s, want %s", out.String(), want)
+	}
+	var got string
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got != said {
+		t.Errorf("it means %q, %v", got, err)
+	}
+}
+
 // lines are the lines of a text, with each run of spaces as one.
 func lines(text string) []string {
 	var all []string
@@ -169,7 +184,7 @@ func TestQueueList(t *testing.T) {
 		"ID STATE AGE SIZE TRIES NEXT IDENTITY REVERSE-PATH RECIPIENTS REASON",
 		"B deferred 3d 1.5 KiB 0 now www-data shop@example.com a@example.net +1 the relay cannot be reached now",
 		`A deferred 3h 1.5 KiB 4 in 23m www-data shop@example.com b@example.net main: 451 4.3.0 try \x1b[2Jlater`,
-		"C active 1h 1.5 KiB 1 now notice <> a@example.net +1",
+		"C active 1h 1.5 KiB 1 now notice <> a@example.net +1 -",
 	}
 	if status != exitDone || !slices.Equal(lines(out), want) || err != "3 messages, 4.5 KiB\n" {
 		t.Errorf("%d, %q, stdout:\n%s\nwant:\n%s", status, err, out, strings.Join(want, "\n"))

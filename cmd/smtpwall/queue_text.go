@@ -131,6 +131,9 @@ func whyText(item spool.Item) string {
 			parts = append(parts, part)
 		}
 	}
+	if len(parts) == 0 {
+		return "-"
+	}
 	return strings.Join(parts, ": ")
 }
 
