@@ -157,50 +157,81 @@ func TestNagle(t *testing.T) {
 	t.Errorf("the quickest EHLO took %.1f ms", best)
 }
 
-// TestRecipients: each recipient has the relay's own reply, however many of them
-// it refuses.
+// TestRecipients: each recipient that the relay refuses for good has the relay's
+// own reply, however many they are. For those that it will not take now the
+// spool has the message, and for no others.
 func TestRecipients(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, setup{})
-	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "550 5.1.1 no such user", Contains: "nobody"})
-	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "450 4.2.1 mailbox is busy", Contains: "busy"})
 	for _, n := range []int{16, 240} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) { b.checkRecipients(t, n) })
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "550 5.1.1 no such user", Contains: "nobody"})
+			b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "450 4.2.1 mailbox is busy", Contains: "busy"})
+			b.checkRecipients(t, n)
+		})
 	}
 }
 
-// checkRecipients sends to n recipients, half of which the relay refuses.
+// checkRecipients sends to n recipients: the relay refuses a quarter of them, and
+// does not take another quarter now.
 func (b *bed) checkRecipients(t *testing.T, n int) {
-	var to, good []string
+	to := map[string][]string{}
+	var all []string
 	for i := range n {
-		local := []string{"nobody", "busy", "good", "fine"}[i%4]
-		to = append(to, fmt.Sprintf("%s%d@example.net", local, i))
-		if i%4 > 1 {
-			good = append(good, to[i])
-		}
+		kind := []string{"nobody", "busy", "good", "good"}[i%4]
+		all = append(all, fmt.Sprintf("%s%d@example.net", kind, i))
+		to[kind] = append(to[kind], all[i])
 	}
 	l := newLetter()
 	got := b.python(t, order{
-		Host: "localhost", Port: 587, TLS: "starttls", CA: b.localCA(), From: sender, To: to, File: b.letterFile(l),
+		Host: "localhost", Port: 587, TLS: "starttls", CA: b.localCA(), From: sender, To: all, File: b.letterFile(l),
 	})
 	if got.Error != nil {
 		t.Fatalf("smtplib says %+v, and the proxy\n%s", *got.Error, b.run.said)
 	}
-	for i, address := range to {
-		if want := []int{550, 450, 0, 0}[i%4]; got.Refused[address].code != want {
-			t.Fatalf("%s had the reply %+v, want %d", address, got.Refused[address], want)
+	for _, address := range all {
+		if code := got.Refused[address].code; (code == 550) != slices.Contains(to["nobody"], address) || code != 550 && code != 0 {
+			t.Fatalf("%s had the reply %+v", address, got.Refused[address])
 		}
 	}
-	message, event := b.arrived(t, l, trace{"local process", "ESMTPS"})
+	message := findOne(t, b.relay, l)
+	checkReached(t, message, to["good"])
+	txn := trace{"local process", "ESMTPS"}.check(t, l.compare(t, message.Bytes))
+	event := b.transaction(t, txn)
+	if event.Custody != audit.CustodySpool || event.PossibleDuplicate || event.RcptCount != n ||
+		len(event.Recipients) != min(n, audit.MaxRecipients) || event.Recipients[0].ReplyCode != 550 || event.Recipients[1].ReplyCode != 250 {
+		t.Errorf("the event says %+v", event)
+	}
+	b.checkBusy(t, l, txn, to["busy"])
+}
+
+// checkBusy: once their mailboxes are free, those have the letter who did not get
+// it before.
+func (b *bed) checkBusy(t *testing.T, l letter, txn string, busy []string) {
+	t.Helper()
+	b.checkStored(t, txn+".deferred")
+	b.relay.ClearFaults()
+	b.retry(t)
+	if event := b.awaitDelivery(t, txn); event.RcptCount != len(busy) || event.Recipients[0].ReplyCode != 250 || event.Attempt != 2 {
+		t.Errorf("the event of the delivery says %+v", event)
+	}
+	copies := findAll(b.relay, l)
+	if len(copies) != 2 {
+		t.Fatalf("the relay has the letter %d times, want once for each kind of recipient", len(copies))
+	}
+	checkReached(t, copies[1], busy)
+	l.compare(t, copies[1].Bytes)
+	b.checkStored(t)
+}
+
+func checkReached(t *testing.T, message testkit.RelayMessage, want []string) {
+	t.Helper()
 	var reached []string
 	for _, r := range message.Recipients {
 		reached = append(reached, r.Path)
 	}
-	if !slices.Equal(reached, good) {
-		t.Errorf("the relay has %v, want %v", reached, good)
-	}
-	if event.RcptCount != n || len(event.Recipients) != min(n, audit.MaxRecipients) || event.Recipients[0].ReplyCode != 550 {
-		t.Errorf("the event says %+v", event)
+	if !slices.Equal(reached, want) {
+		t.Errorf("the relay has it for %v, want %v", reached, want)
 	}
 }
 

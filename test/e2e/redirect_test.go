@@ -137,8 +137,12 @@ func TestSecrets(t *testing.T) {
 	b.relay.DropConnections()
 	l := newLetter()
 	o.User, o.Password, o.File = "", "", b.letterFile(l)
-	if got := b.python(t, o); got.Refused[recipient].code/100 != 4 || strings.Contains(got.Refused[recipient].text, "go away") {
+	if got := b.python(t, o); got.Error != nil || len(got.Refused) > 0 {
 		t.Errorf("while the relay refuses us smtplib says %+v", got)
+	}
+	waiting, all := b.list(t, "queue")
+	if len(waiting) != 1 || !strings.Contains(all[waiting[0]].Progress.Reason, "535 5.7.8 go away") {
+		t.Errorf("while the relay refuses us the queue has %+v", all)
 	}
 	b.checkSecrets(accountPassword, guessed)
 }
