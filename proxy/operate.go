@@ -12,19 +12,22 @@ import (
 var ErrBusy = errors.New("it is being delivered at this moment, try again soon")
 
 // Retry makes a waiting message due now, whatever its schedule.
-func (r *Runner) Retry(item spool.Item) error {
-	now := time.Now()
-	switch item.State {
-	case spool.Active:
+func (r *Runner) Retry(id string) error {
+	if r.queue.Retry(id, time.Now()) {
+		r.signal()
+		return nil
+	}
+	item, err := r.spool.Show(id)
+	switch {
+	case err != nil:
+		return err
+	case item.State == spool.Active:
 		return ErrBusy
-	case spool.Hold:
+	case item.State == spool.Hold:
 		return errors.New("it is held: smtpwall hold release lets it go")
 	}
-	if !r.queue.Retry(item.ID, now) {
-		item.Progress.Next = now
-		r.Add(item)
-	}
-	r.signal()
+	item.Progress.Next = time.Time{}
+	r.Add(item)
 	return nil
 }
 

@@ -139,57 +139,69 @@ func (b *backend) Act(ctx context.Context, op admin.Op, f spool.Filter, done fun
 	if len(f.States) == 0 {
 		f.States = op.States()
 	}
-	var items []spool.Item
-	err := b.Items(ctx, f, func(item spool.Item) error {
-		items = append(items, item)
-		return nil
-	})
-	unknown := missing(f.IDs, items)
-	total := len(items) + len(unknown)
 	if op == admin.Retry {
 		b.proxy.runner.Awaken()
 	}
-	for i, item := range items {
+	chosen, err := b.choose(ctx, op, f)
+	for i, c := range chosen {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		done(outcome(item.ID, b.act(op, item), i+1, total))
+		o := admin.Outcome{ID: c.id, Done: i + 1, Total: len(chosen)}
+		if err := c.act(); err != nil {
+			o.Error = strings.TrimSpace(err.Error())
+		}
+		done(o)
 	}
-	for i, id := range unknown {
-		done(outcome(id, spool.ErrUnknown, len(items)+i+1, total))
-	}
-	b.proxy.log.Info("order of an administrator", zap.String("op", string(op)), zap.Int(logfields.Count, len(items)), by(ctx))
+	b.proxy.log.Info("order of an administrator", zap.String("op", string(op)), zap.Int(logfields.Count, len(chosen)), by(ctx))
 	return err
+}
+
+// choice is one message and what is to be done with it.
+type choice struct {
+	id  string
+	act func() error
+}
+
+// choose finds the messages that an order is about. A retry of all, or by id,
+// needs none of their files.
+func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chosen []choice, err error) {
+	runner := b.proxy.runner
+	if op == admin.Retry && f.Identity == "" && f.Relay == "" && f.Reason == "" && f.OlderThan <= 0 {
+		ids := f.IDs
+		if len(ids) == 0 {
+			ids = b.proxy.spool.IDs(f.States...)
+		}
+		for _, id := range ids {
+			chosen = append(chosen, choice{id, func() error { return runner.Retry(id) }})
+		}
+		return chosen, nil
+	}
+	missing := make(map[string]bool, len(f.IDs))
+	for _, id := range f.IDs {
+		missing[id] = true
+	}
+	err = b.Items(ctx, f, func(item spool.Item) error {
+		delete(missing, item.ID)
+		chosen = append(chosen, choice{item.ID, func() error { return b.act(op, item) }})
+		return nil
+	})
+	for _, id := range slices.Sorted(maps.Keys(missing)) {
+		chosen = append(chosen, choice{id, func() error { return spool.ErrUnknown }})
+	}
+	return chosen, err
 }
 
 func (b *backend) act(op admin.Op, item spool.Item) error {
 	switch op {
 	case admin.Retry:
-		return b.proxy.runner.Retry(item)
+		return b.proxy.runner.Retry(item.ID)
 	case admin.Release:
 		return b.proxy.runner.Release(item)
 	case admin.Drop:
 		return b.proxy.runner.Drop(item)
 	}
 	return fmt.Errorf("unknown operation %q", op)
-}
-
-func outcome(id string, err error, done, total int) admin.Outcome {
-	o := admin.Outcome{ID: id, Done: done, Total: total}
-	if err != nil {
-		o.Error = strings.TrimSpace(err.Error())
-	}
-	return o
-}
-
-// missing are the ids that were asked for and not found.
-func missing(ids []string, found []spool.Item) (unknown []string) {
-	for _, id := range ids {
-		if !slices.ContainsFunc(found, func(item spool.Item) bool { return item.ID == id }) {
-			unknown = append(unknown, id)
-		}
-	}
-	return unknown
 }
 
 // by is whose order it is, as the kernel says.

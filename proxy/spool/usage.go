@@ -14,6 +14,13 @@ type Usage struct {
 	Oldest          time.Time // when the oldest of Messages was taken, to the millisecond; zero: unknown
 }
 
+// IDs are the messages in these states, in no order, without reading files.
+func (s *Spool) IDs(states ...State) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.ids(states)
+}
+
 // Usage tells what the spool holds, without reading files.
 func (s *Spool) Usage() Usage {
 	s.mu.Lock()
