@@ -27,18 +27,16 @@ func (s *Spool) Usage() Usage {
 	defer s.mu.Unlock()
 	x := &s.index
 	u := Usage{Bytes: x.used, MaxBytes: x.maxBytes, ByState: map[State]int{}, Corrupt: len(x.corrupt)}
-	oldest := ""
 	for id, r := range x.records {
 		if !r.state.inQueue() {
 			continue
 		}
 		u.Messages++
 		u.ByState[r.state]++
-		if oldest == "" || id < oldest {
-			oldest = id
+		if taken := timeOf(id); !taken.IsZero() && (u.Oldest.IsZero() || taken.Before(u.Oldest)) {
+			u.Oldest = taken
 		}
 	}
-	u.Oldest = timeOf(oldest)
 	return u
 }
 
