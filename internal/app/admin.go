@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -110,8 +113,9 @@ func addConditions(s *admin.Status, now time.Time) {
 func (b *backend) Items(ctx context.Context, f spool.Filter, yield func(spool.Item) error) error {
 	var errs []error
 	now := time.Now()
-	for item, err := range b.proxy.spool.All(f.States...) {
+	for item, err := range b.candidates(f) {
 		switch {
+		case errors.Is(err, spool.ErrUnknown):
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
@@ -123,6 +127,20 @@ func (b *backend) Items(ctx context.Context, f spool.Filter, yield func(spool.It
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// candidates are the messages that a filter may choose: few, where it has ids.
+func (b *backend) candidates(f spool.Filter) iter.Seq2[spool.Item, error] {
+	if len(f.IDs) == 0 {
+		return b.proxy.spool.All(f.States...)
+	}
+	return func(yield func(spool.Item, error) bool) {
+		for _, id := range f.IDs {
+			if !yield(b.proxy.spool.Show(id)) {
+				return
+			}
+		}
+	}
 }
 
 // Message implements admin.Reader.
@@ -143,18 +161,41 @@ func (b *backend) Act(ctx context.Context, op admin.Op, f spool.Filter, done fun
 		b.proxy.runner.Awaken()
 	}
 	chosen, err := b.choose(ctx, op, f)
-	for i, c := range chosen {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		o := admin.Outcome{ID: c.id, Done: i + 1, Total: len(chosen)}
-		if err := c.act(); err != nil {
-			o.Error = strings.TrimSpace(err.Error())
-		}
+	outcomes := make(chan admin.Outcome)
+	go b.carryOut(ctx, chosen, outcomes) // ends when it closes outcomes
+	n := 0
+	for o := range outcomes {
+		n++
+		o.Done, o.Total = n, len(chosen)
 		done(o)
 	}
-	b.proxy.log.Info("order of an administrator", zap.String("op", string(op)), zap.Int(logfields.Count, len(chosen)), by(ctx))
+	b.proxy.log.Info("order of an administrator", zap.String("op", string(op)), zap.Int(logfields.Count, n), by(ctx))
+	if n < len(chosen) {
+		err = errors.Join(err, ctx.Err())
+	}
 	return err
+}
+
+// hands is how many messages of an order are seen to at a time, so that they
+// share the syncs of the spool.
+const hands = 16
+
+func (b *backend) carryOut(ctx context.Context, chosen []choice, outcomes chan<- admin.Outcome) {
+	defer close(outcomes)
+	var next atomic.Int64
+	var working sync.WaitGroup
+	for range min(hands, len(chosen)) {
+		working.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(chosen)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				o := admin.Outcome{ID: chosen[i].id}
+				if err := chosen[i].act(); err != nil {
+					o.Error = strings.TrimSpace(err.Error())
+				}
+				outcomes <- o
+			}
+		})
+	}
+	working.Wait()
 }
 
 // choice is one message and what is to be done with it.

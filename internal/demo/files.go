@@ -59,6 +59,7 @@ submission = ["%[1]s:587"]
 submissions = []
 alternate = []
 socket = ""
+admin = ""
 [delivery]
 spool = "%[2]s/relay/spool"
 [audit]
@@ -79,6 +80,7 @@ password = { file = "%[2]s/password" }
 ca = "%[2]s/relay-ca.pem"
 [listen]
 socket = "%[2]s/host/submit.sock"
+admin = "%[2]s/host/admin.sock"
 [delivery]
 spool = "%[2]s/host/spool"
 [audit]
