@@ -169,7 +169,7 @@ func (d *Demo) direct(ctx context.Context) error {
 
 // delivered counts the messages at the relay.
 func (d *Demo) delivered(context.Context) error {
-	held, err := filepath.Glob(d.path("relay", "spool", "hold", "*"))
+	held, err := filepath.Glob(d.path("relay", "spool", "queue", "*"))
 	if err != nil {
 		return err
 	}
