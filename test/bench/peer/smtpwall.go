@@ -83,7 +83,8 @@ func startSmtpwallQueue(ctx context.Context, env Environment) (*Running, error) 
 	running.Queues = true
 	running.flush = func(ctx context.Context) error {
 		command := exec.CommandContext(ctx, env.Smtpwall, "queue", "retry", "--all", "--config", filepath.Join(env.Dir, configName))
-		if output, err := command.CombinedOutput(); err != nil {
+		// Of all there are it fails for those that are being delivered already.
+		if output, err := command.CombinedOutput(); err != nil && !bytes.Contains(output, []byte("due at once")) {
 			return fmt.Errorf("smtpwall queue retry: %w: %s", err, bytes.TrimSpace(output))
 		}
 		return nil
