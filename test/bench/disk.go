@@ -23,8 +23,22 @@ func (b *bench) durable() error {
 	if err != nil {
 		return fmt.Errorf("measuring a sync: %w", err)
 	}
-	fmt.Fprintf(b.report.out, "  both spools below %s; syncing a new file of 4 KiB there takes %.2f ms (median)\n", b.dir, milliseconds(took))
+	fmt.Fprintf(b.report.out, "  both spools below %s (%s); syncing a new file of 4 KiB there takes %.2f ms (median)\n", b.dir, fileSystem(fs.Type), milliseconds(took))
 	return nil
+}
+
+func fileSystem(magic int64) string {
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC:
+		return "ext4"
+	case unix.XFS_SUPER_MAGIC:
+		return "XFS"
+	case unix.BTRFS_SUPER_MAGIC:
+		return "Btrfs"
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "overlay"
+	}
+	return fmt.Sprintf("file system %#x", magic)
 }
 
 func syncTime(dir string) (time.Duration, error) {
