@@ -146,8 +146,22 @@ func (s *Spool) gone(id string, r *record, err error) error {
 //
 // Custody: given up when it returns nil. After power loss the message may be
 // back, as it was: if it was active, as a possible duplicate.
-func (s *Spool) Remove(id string) error {
-	if err := s.unlink(id); err != nil {
+func (s *Spool) Remove(id string) error { return s.removeFrom(id, queued...) }
+
+// Discard is Remove, of a message that is in this state now: one that somebody
+// has given another one meanwhile stays, and is an ErrUnknown.
+//
+// Custody: as Remove.
+func (s *Spool) Discard(id string, state State) error {
+	if !state.inQueue() {
+		return ErrUnknown
+	}
+	return s.removeFrom(id, state)
+}
+
+// removeFrom removes a message in one of these states.
+func (s *Spool) removeFrom(id string, states ...State) error {
+	if err := s.unlink(id, states...); err != nil {
 		return err
 	}
 	s.group.changeSoon()
@@ -160,7 +174,7 @@ func (s *Spool) Remove(id string) error {
 // Custody: given up for good when it returns nil. After an error, and after a
 // crash before it returns, the message may still be there.
 func (s *Spool) Drop(id string) error {
-	err := s.unlink(id)
+	err := s.unlink(id, queued...)
 	if errors.Is(err, ErrUnknown) {
 		return s.dropCorrupt(id)
 	}
@@ -174,9 +188,9 @@ func (s *Spool) Drop(id string) error {
 	return nil
 }
 
-// unlink removes a message of the queue.
-func (s *Spool) unlink(id string) error {
-	r, err := s.claim(id, queued...)
+// unlink removes a message that is in one of these states of the queue.
+func (s *Spool) unlink(id string, states ...State) error {
+	r, err := s.claim(id, states...)
 	if err != nil {
 		return err
 	}

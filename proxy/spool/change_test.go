@@ -124,6 +124,47 @@ func TestActivateFrom(t *testing.T) {
 	}
 }
 
+// TestDiscard takes away what is in a state, and nothing that has left it.
+func TestDiscard(t *testing.T) {
+	for _, state := range queued {
+		s := open(t, t.TempDir(), Options{})
+		id, err := tryPut(s, sampleEntry(), "x", state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range []State{Deferred, Active, Hold, Incoming, Corrupt, ""} {
+			if other == state {
+				continue
+			}
+			if err := s.Discard(id, other); !errors.Is(err, ErrUnknown) {
+				t.Errorf("%s message discarded from %q: %v", state, other, err)
+			}
+		}
+		if got := files(t, s, queueDir); !slices.Equal(got, []string{id + "." + string(state)}) {
+			t.Errorf("queue has %v", got)
+		}
+		if err := s.Discard(id, state); err != nil {
+			t.Errorf("discarding a message that is %s: %v", state, err)
+		}
+		if err := s.Discard(id, state); !errors.Is(err, ErrUnknown) {
+			t.Errorf("discarded twice: %v", err)
+		}
+		if len(files(t, s, queueDir)) != 0 || used(s) != 0 {
+			t.Errorf("%v, %d bytes", files(t, s, queueDir), used(s))
+		}
+		w, err := s.Create(sampleEntry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Discard(w.ID(), Incoming); !errors.Is(err, ErrUnknown) {
+			t.Errorf("discarded while it was written: %v", err)
+		}
+		if err := w.Commit(state, Progress{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAllStates(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	ids := map[State]string{}

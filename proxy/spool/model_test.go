@@ -34,6 +34,7 @@ func deeds() []deed {
 	return append(all,
 		deed{"activate", (*world).has, func(w *world) error { return w.activate("A") }},
 		deed{"remove", (*world).has, func(w *world) error { return w.remove("A") }},
+		deed{"discard held", func(w *world) bool { return w.has() && w.messages["A"].now.state == Hold }, func(w *world) error { return w.discard("A", Hold) }},
 		deed{"drop", (*world).has, func(w *world) error { return w.drop("A") }},
 		deed{"sync", func(*world) bool { return true }, (*world).sync},
 		deed{"commit another", func(w *world) bool { return w.messages["B"] == nil }, func(w *world) error { return w.commit("B", Deferred, false) }},

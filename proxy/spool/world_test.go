@@ -210,6 +210,17 @@ func (w *world) remove(id string) error {
 	return err
 }
 
+// discard is remove, of a message that is in this state.
+func (w *world) discard(id string, state State) error {
+	m := w.messages[id]
+	m.killed, m.lost = m.killed.with(fate{}), m.lost.with(fate{})
+	err := w.s.Discard(id, state)
+	if err == nil {
+		m.now, m.killed = fate{}, fates{{}}
+	}
+	return err
+}
+
 func (w *world) drop(id string) error {
 	m := w.messages[id]
 	m.killed, m.lost = m.killed.with(fate{}), m.lost.with(fate{})
