@@ -43,6 +43,7 @@ type host struct {
 	in     *mountSpace
 	relays map[string]*testkit.Relay
 	child  *child // nil while none runs
+	kills  int
 	power  *power // instead of a child, for losses of power
 	log    *logBook
 	ledger *ledger
@@ -173,6 +174,12 @@ func (h *host) each(names []string, what func(*testkit.Relay) error) {
 	}
 }
 
+// heal ends all that is wrong with the relays.
+func (h *host) heal() {
+	h.t.Helper()
+	h.each(nil, func(r *testkit.Relay) error { r.ClearFaults(); return r.Up() })
+}
+
 func (h *host) socket() string { return filepath.Join(h.dir, "submit") }
 
 // start runs the proxy on a disk that fails as planned and waits until it
@@ -229,6 +236,7 @@ func (h *host) kill() {
 	if h.child != nil {
 		h.child.kill()
 		h.child = nil
+		h.kills++
 	}
 }
 

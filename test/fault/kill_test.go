@@ -22,8 +22,7 @@ func TestKillAtEveryStep(t *testing.T) {
 					t.Fatal("the story has no step")
 				}
 				h.kill()
-				h.relay().ClearFaults()
-				h.up()
+				h.heal()
 				h.start(plan{})
 				h.settle(t)
 				if t.Failed() {
@@ -39,32 +38,30 @@ func TestKillAtEveryStep(t *testing.T) {
 	}
 }
 
-// TestKillInRecovery: the same while the spool is opened after a kill.
-func TestKillInRecovery(t *testing.T) {
+// TestKillTwice: the same where the proxy is killed once more, at every step of
+// what it does after the restart: recovery, the next try, what is said of it.
+func TestKillTwice(t *testing.T) {
 	for _, s := range stories() {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			h := prepareHost(t, s.setup)
-			for first, over := 3, false; !over; first += 7 {
-				for second := 1; ; second++ {
+			for first, over := 3, false; !over; first += 13 {
+				for second, recovered := 1, false; !recovered; second++ {
 					h.start(plan{})
 					h.arm(plan{Kill: first})
 					s.tell(h)
 					over = h.alive()
 					h.kill()
+					h.heal()
 					h.start(plan{Kill: second})
-					recovered := h.alive()
+					h.drain()
+					recovered = h.alive()
 					h.kill()
-					h.relay().ClearFaults()
-					h.up()
 					h.start(plan{})
 					h.settle(t)
-					if t.Failed() {
-						t.Fatalf("killed at point %d, then at point %d of the recovery", first, second)
-					}
 					h.kill()
-					if recovered || over {
-						break
+					if t.Failed() {
+						t.Fatalf("killed at point %d, then at point %d after the restart", first, second)
 					}
 				}
 			}

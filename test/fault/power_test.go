@@ -72,8 +72,7 @@ func TestPowerLossAtEveryStep(t *testing.T) {
 					over := h.alive()
 					h.power.end()
 					disk = disk.Restart(loss.Loss, uint64(n))
-					h.relay().ClearFaults()
-					h.up()
+					h.heal()
 					if !h.boot(t, disk, never) {
 						t.Fatalf("not started after a loss of power at step %d", n)
 					}

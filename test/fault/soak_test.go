@@ -103,12 +103,16 @@ func trouble(ctx context.Context, relay *testkit.Relay) {
 	}
 }
 
-// killRegularly kills the proxy every now and then, and starts it again.
+// killRegularly ends the proxy every now and then, mostly by a kill, and starts
+// it again.
 func (h *host) killRegularly(ctx context.Context) (kills int) {
 	for ctx.Err() == nil {
 		for range rand.IntN(12) {
 			pause(ctx, 200*time.Millisecond)
 			h.retry()
+		}
+		if rand.IntN(4) == 0 {
+			h.stop()
 		}
 		h.restart()
 		kills++
