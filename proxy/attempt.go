@@ -62,9 +62,8 @@ func newAttempt(r *Runner, item queue.Item) *attempt {
 
 // run makes the try; true if the message goes back into the queue.
 func (a *attempt) run() (again bool) {
-	if a.runner.isDone(a.next.ID) {
-		a.next.Next = a.began.Add(restTime)
-		return !a.runner.remove(a.next.ID)
+	if ready, again := a.settleFirst(); !ready {
+		return again
 	}
 	message, err := a.runner.spool.Read(a.next.ID)
 	if err != nil {
@@ -77,8 +76,7 @@ func (a *attempt) run() (again bool) {
 	case err != nil:
 		return a.unreadable(err)
 	case a.decision.Result != policy.Allow:
-		a.hold(spool.HoldPolicy, a.decision.Reason)
-		return false
+		return a.hold(spool.HoldPolicy, a.decision.Reason)
 	case a.decision.Relay != a.next.Route:
 		a.next.Route = a.decision.Relay // the queue knows whether it is free
 		return true
@@ -88,8 +86,8 @@ func (a *attempt) run() (again bool) {
 	}
 	if a.away() {
 		a.pause()
-		if a.active {
-			a.write(a.item.Progress, spool.Deferred)
+		if a.active { // a kept connection had ended, and nobody was there for another
+			a.write(settlement{progress: a.item.Progress, to: spool.Deferred})
 		}
 		return true
 	}
@@ -99,6 +97,9 @@ func (a *attempt) run() (again bool) {
 // open takes the message and finds who still waits for it.
 func (a *attempt) open(message *spool.Message) {
 	a.message, a.item = message, message.Item
+	if a.item.State == spool.Active { // a try of which nobody wrote down how it ended
+		a.item.Progress.PossibleDuplicate = true
+	}
 	all := a.item.Envelope.Recipients
 	rest := a.item.Progress.Rest
 	if rest == nil {
@@ -135,9 +136,14 @@ func (a *attempt) takeBack() {
 	}
 }
 
-// away says that no try could be begun, since no relay was there.
+// away says that no try could be begun, since no relay was there. A relay that
+// asks for a login in the middle is there: this message may be what it stumbles
+// over.
 func (a *attempt) away() bool {
 	failure := asRelayError(a.err)
+	if a.active && failure != nil && failure.Step == relay.StepAuth {
+		return false
+	}
 	return failure != nil && failure.Away() || errors.Is(a.err, errNoRoute)
 }
 

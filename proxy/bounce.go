@@ -42,10 +42,15 @@ func (a *attempt) tell(of fate, action dsn.Action, now time.Time) (untold []due)
 	case !a.mayTellSender():
 		return about
 	}
-	if err := a.sendNotice(about, action, now); err != nil {
-		a.runner.log.Error("notice not made, the message is kept and tried again", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
-		a.reconsider(about)
+	err := a.sendNotice(about, action, now)
+	if err == nil {
+		return nil
 	}
+	a.runner.log.Error("notice not made, the message is kept", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
+	if a.tooOld(now) {
+		return about
+	}
+	a.reconsider(about)
 	return nil
 }
 
@@ -156,7 +161,7 @@ func (r *Runner) sendDigest(settings *Settings, now time.Time) {
 	}
 	r.lastDigest = now
 	for _, item := range told {
-		if err := r.drop(item, "the administrator was told"); err != nil && !errors.Is(err, spool.ErrUnknown) {
+		if err := r.letGo(item); err != nil && !errors.Is(err, spool.ErrUnknown) {
 			r.log.Error("message could not be taken from the spool", zap.String(logfields.Txn, item.ID), zap.Error(err))
 		}
 	}
@@ -179,13 +184,27 @@ func whyUntold(item spool.Item) string {
 	return "policy does not say that this sender is its own"
 }
 
+// letGo ends our custody of a held message of which the administrator was told,
+// unless somebody has released it meanwhile.
+func (r *Runner) letGo(item spool.Item) error {
+	if err := r.spool.Discard(item.ID, spool.Hold); err != nil {
+		return err
+	}
+	r.writeDropped(item, "the administrator was told")
+	return nil
+}
+
 // drop ends our custody of a message for which nothing more is done.
 func (r *Runner) drop(item spool.Item, why string) error {
 	if err := r.spool.Drop(item.ID); err != nil {
 		return err
 	}
+	r.writeDropped(item, why)
+	return nil
+}
+
+func (r *Runner) writeDropped(item spool.Item, why string) {
 	event := eventOf(item)
 	event.Custody, event.Reason, event.RcptCount = audit.CustodyDropped, why, len(item.Envelope.Recipients)
 	r.writeEvent(event)
-	return nil
 }

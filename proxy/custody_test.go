@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/smtpwall/smtpwall/internal/durable/simdisk"
 	"github.com/smtpwall/smtpwall/internal/testkit"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -280,5 +283,47 @@ func TestQueueMode(t *testing.T) {
 	b.newRunner(t).pass(time.Now())
 	if kept := b.kept(t); len(kept) != 0 || len(b.relay.Messages()) != 1 {
 		t.Errorf("kept for %v, and the relay has %d messages", kept, len(b.relay.Messages()))
+	}
+}
+
+// What came of a message cannot be written for a while: who is served is not
+// served again, who waits is served later.
+func TestOutcomeIsWrittenLater(t *testing.T) {
+	b := newStand(t, nil)
+	disk := simdisk.New()
+	var broken atomic.Bool
+	disk.Fail = func(step simdisk.Step) error {
+		if step.Op == "write" && broken.Load() && strings.HasSuffix(step.Name, ".active") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	b.useSpoolOn(t, disk)
+	next := *b.settings
+	b.server.Apply(&next)
+	r := b.newRunner(t)
+	b.server.runner = r
+	broken.Store(true)
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "450 4.2.1 busy", Contains: "later@"})
+	p := b.begin(t)
+	p.expectReply("MAIL FROM:<a@example.com>", "250")
+	p.expectReply("RCPT TO:<good@example.net>", "250")
+	p.expectReply("RCPT TO:<later@example.net>", "250")
+	if reply := sendData(p, keptMessage[:len(keptMessage)-6]+"..dot\r\n"); reply[:3] != "250" {
+		t.Fatal(reply)
+	}
+	b.relay.ClearFaults()
+	r.pass(time.Now().Add(2 * time.Hour)) // and it still cannot be written
+	broken.Store(false)
+	r.pass(time.Now().Add(4 * time.Hour))
+	r.pass(time.Now().Add(6 * time.Hour))
+	var reached []string
+	for _, message := range b.relay.Messages() {
+		for _, rcpt := range message.Recipients {
+			reached = append(reached, rcpt.Path)
+		}
+	}
+	if !slices.Equal(reached, []string{"good@example.net", "later@example.net"}) || len(b.kept(t)) > 0 {
+		t.Errorf("reached %v, kept %v", reached, b.kept(t))
 	}
 }

@@ -64,7 +64,8 @@ type Runner struct {
 	cut      context.CancelFunc
 	running  sync.WaitGroup // the goroutines of run, load, sweep and tries
 	loading  sync.Mutex     // one scan of the spool at a time
-	done     sync.Map       // ids of messages that are served and could not be removed yet
+	// unsettled has, by id, a settlement that could not be written yet.
+	unsettled sync.Map
 
 	lastDigest time.Time // of the goroutine that sweeps
 }
@@ -186,10 +187,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 	defer cancel()
 	context.AfterFunc(ctx, r.cut)
 	r.running.Wait()
-	r.done.Range(func(id, _ any) bool { // the last chance before they are sent again
-		r.remove(id.(string))
-		return true
-	})
+	r.settleAll()
 	return nil
 }
 

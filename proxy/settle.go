@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,15 +22,14 @@ func (a *attempt) settle(now time.Time) (again bool) {
 	p := a.progress(now)
 	switch {
 	case len(p.Rest) == 0:
-		again = !a.runner.remove(a.item.ID)
-		a.next.Next = now.Add(restTime)
+		again = a.write(settlement{gone: true})
 	case a.waits():
 		p.Next = now.Add(a.runner.retryAfter(p.Attempts))
-		again = a.write(p, spool.Deferred)
-		a.next.Next, a.next.Attempts = p.Next, p.Attempts
+		a.write(settlement{progress: p, to: spool.Deferred})
+		again, a.next.Next, a.next.Attempts = true, p.Next, p.Attempts
 	default:
 		p.Hold = spool.HoldUndeliverable
-		a.write(p, spool.Hold)
+		again = a.write(settlement{progress: p, to: spool.Hold})
 	}
 	a.writeEvent(p)
 	return again
@@ -110,46 +108,27 @@ func (a *attempt) expire() {
 	}
 }
 
-// remove takes a message from the spool that is done with; false if that must be
-// tried again, since the spool would have it sent once more after a restart.
-func (r *Runner) remove(id string) bool {
-	err := r.spool.Remove(id)
-	if err == nil || errors.Is(err, spool.ErrUnknown) {
-		r.done.Delete(id)
-		return true
+// write brings the outcome into the spool. It is true where that must be tried
+// again.
+func (a *attempt) write(s settlement) (again bool) {
+	if a.runner.settle(a.item.ID, s) {
+		return false
 	}
-	r.done.Store(id, struct{}{})
-	r.log.Error("delivered message could not be taken from the spool, that is tried again",
-		zap.String(logfields.Txn, id), zap.Error(err))
-	return false
-}
-
-// isDone says that nothing is left to do for a message but to remove it.
-func (r *Runner) isDone(id string) bool {
-	_, done := r.done.Load(id)
-	return done
-}
-
-// write moves the message to where it waits; true if it did. Where it fails the
-// message is still in the spool, as it was, and is tried again.
-func (a *attempt) write(p spool.Progress, to spool.State) bool {
-	if err := a.runner.spool.Settle(a.item.ID, p, to); err != nil {
-		a.runner.log.Error("progress of a message not written", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
-		return true
-	}
+	a.next.Next = a.began.Add(restTime)
 	return true
 }
 
-// hold parks the message until somebody or other settings let it go.
-func (a *attempt) hold(why, reason string) {
+// hold parks the message until somebody or other settings let it go; true if
+// that must be tried again.
+func (a *attempt) hold(why, reason string) (again bool) {
 	if a.item.State == spool.Hold && a.item.Progress.Hold == why {
-		return
+		return false
 	}
 	p := a.item.Progress
 	p.Time, p.Hold, p.Reason = time.Now().UTC(), why, reason
-	a.write(p, spool.Hold)
 	a.runner.log.Warn("message held", zap.String(logfields.Txn, a.item.ID), zap.String(logfields.Reason, reason))
-	a.writeEvent(p)
+	defer a.writeEvent(p)
+	return a.write(settlement{progress: p, to: spool.Hold})
 }
 
 // custody is who is responsible for the message after this try.

@@ -98,7 +98,7 @@ func (d *relayDelivery) abort() {
 // only, the spool has it before the relay can: nothing may fail in between.
 func (d *relayDelivery) finish() result {
 	if len(d.later) > 0 {
-		if err := d.copy.Commit(spool.Active, spool.Progress{Rest: d.later}); err != nil {
+		if err := d.copy.Commit(spool.Active, spool.Progress{}); err != nil {
 			d.abort()
 			return result{reply: spoolRefusal(err), custody: audit.CustodyClient, err: err}
 		}
@@ -175,12 +175,10 @@ func (d *relayDelivery) cutOff(err error) result {
 // settle writes down what became of a message that the spool has already. It is
 // safe there, whatever goes wrong with that.
 func (d *relayDelivery) settle(progress spool.Progress) {
-	state := spool.Deferred
-	if err := d.session.settings.Spool.Settle(d.transaction.id, progress, state); err != nil {
-		d.session.log.Error("progress of a message not written", zap.String(logfields.Txn, d.transaction.id), zap.Error(err))
-		state = spool.Active
-	}
-	d.session.handOver(d.transaction, state, progress)
+	runner := d.session.server.runner
+	item := spool.Item{Entry: d.session.spoolEntry(d.transaction), State: spool.Deferred, Progress: progress}
+	runner.settle(item.ID, settlement{progress: progress, to: spool.Deferred}) // else it is tried again
+	runner.Add(item)
 }
 
 // drop makes sure that the spool does not have what the client keeps.

@@ -5,9 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/dsn"
 	"github.com/smtpwall/smtpwall/proxy/queue"
 	"github.com/smtpwall/smtpwall/proxy/spool"
@@ -29,26 +26,27 @@ func (r *Runner) sweep(now time.Time) {
 		if err != nil || r.calendar.age(item.Time, now) < old {
 			continue
 		}
-		if ok, _ := r.queue.Remove(item.ID); ok {
-			r.age(item, now)
+		if claimed, ok := r.queue.Claim(item.ID); ok {
+			r.age(claimed, now)
 		}
 	}
 }
 
 // age gives up a message that is too old, or tells its sender of the delay.
-func (r *Runner) age(item spool.Item, now time.Time) {
-	a := newAttempt(r, queue.Item{ID: item.ID, Identity: item.Identity.Key(), Route: r.route(item), Next: item.Progress.Next, Attempts: item.Progress.Attempts})
+func (r *Runner) age(claimed queue.Item, now time.Time) {
+	a := newAttempt(r, claimed)
 	again := true
 	defer func() {
+		r.queue.Done(claimed.ID)
 		if again {
 			r.queue.Add(a.next)
 			r.signal()
 		}
 	}()
-	if r.isDone(item.ID) {
+	if ready, _ := a.settleFirst(); !ready {
 		return
 	}
-	message, err := r.spool.Read(item.ID)
+	message, err := r.spool.Read(claimed.ID)
 	if err != nil {
 		again = a.unreadable(err)
 		return
@@ -75,7 +73,5 @@ func (a *attempt) tellDelay(now time.Time) {
 	a.tell(later, dsn.Delayed, now)
 	p := a.item.Progress
 	p.Time, p.DelayTold = now.UTC(), true
-	if err := a.runner.spool.Settle(a.item.ID, p, a.item.State); err != nil {
-		a.runner.log.Error("delay notice not noted, it may be sent again", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
-	}
+	a.write(settlement{progress: p, to: a.item.State})
 }

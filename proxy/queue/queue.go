@@ -78,6 +78,20 @@ func (q *Queue) Take(now time.Time) (Item, bool) {
 	return best.route.start(best, q.turn()).item(), true
 }
 
+// Claim makes a waiting item active out of turn, whatever is due or paused; false
+// if it does not wait. Done ends that, as after Take.
+func (q *Queue) Claim(id string) (Item, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.items[id]
+	if e == nil || e.active {
+		return Item{}, false
+	}
+	q.active++
+	e.lane.route.claim(e)
+	return e.item(), true
+}
+
 // Done says that an item is no longer active. Unless it was added meanwhile,
 // the queue knows it no more; Add it if it stays.
 func (q *Queue) Done(id string) {

@@ -84,15 +84,20 @@ func (r *route) leave(e *entry) {
 	r.settle(e.lane)
 }
 
-// start makes a lane's first item active.
+// start makes a lane's first item active, which is the lane's turn.
 func (r *route) start(l *lane, turn uint64) *entry {
-	e := l.waiting.first()
-	e.active = true
-	l.active++
-	r.active++
 	l.turn, r.turn = turn, turn
-	r.leave(e)
+	e := l.waiting.first()
+	r.claim(e)
 	return e
+}
+
+// claim makes a waiting item active.
+func (r *route) claim(e *entry) {
+	e.active = true
+	e.lane.active++
+	r.active++
+	r.leave(e)
 }
 
 // finish makes an active item's worker free.

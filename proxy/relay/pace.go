@@ -9,7 +9,7 @@ import (
 // How the pace is learnt.
 const (
 	firstPace   = 100 * time.Millisecond
-	slowestPace = 30 * time.Second
+	slowestPace = 5 * time.Second
 	fastestPace = 10 * time.Millisecond // below that there is none
 )
 

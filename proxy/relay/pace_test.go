@@ -59,7 +59,7 @@ func TestPaceIsLearnt(t *testing.T) {
 			if pace := pool.Status(time.Now()).Pace; pace != want {
 				t.Fatalf("the pace is %v, want %v", pace, want)
 			}
-			want = min(2*want, 30*time.Second)
+			want = min(2*want, slowestPace)
 		}
 		// Now there is no turn within a client's patience, and the queue is told when.
 		began := time.Now()
@@ -75,11 +75,11 @@ func TestPaceIsLearnt(t *testing.T) {
 			t.Errorf("a slow relay is not a failed one: %+v", status)
 		}
 		ok, at := pool.Ready(began)
-		if ok || at.Sub(began) != 28*time.Second {
+		if ok || at.Sub(began) != slowestPace-defaultPace {
 			t.Fatalf("ready %v in %v", ok, at.Sub(began))
 		}
 		relay.set(nil)
-		before := 30 * time.Second
+		before := slowestPace
 		for messages := 0; before > 0; messages++ {
 			_, at := pool.Ready(time.Now())
 			time.Sleep(time.Until(at))
