@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/internal/lab"
+	"github.com/smtpwall/smtpwall/proxy/audit"
 )
 
 // postfixMain makes a relay of Postfix: it wants TLS and a login, takes mail for
-// example.net only from who logged in, and delivers it to a directory.
+// two domains only from who logged in, and delivers it to directories.
 const postfixMain = `compatibility_level = 3.6
 queue_directory = $DIR/queue
 data_directory = $DIR/data
@@ -39,8 +40,8 @@ cyrus_sasl_config_path = $DIR/sasl
 smtpd_sasl_local_domain = mail.provider.example
 smtpd_relay_restrictions = permit_sasl_authenticated, reject
 smtpd_recipient_restrictions = check_recipient_access inline:{nobody@example.net=REJECT}, permit
-virtual_mailbox_domains = example.net
-virtual_mailbox_maps = inline:{customer@example.net=customer/}
+virtual_mailbox_domains = example.net, shop.example
+virtual_mailbox_maps = inline:{customer@example.net=customer/, admin@example.net=admin/, orders@shop.example=orders/}
 virtual_mailbox_base = $DIR/mail
 virtual_uid_maps = static:$UID
 virtual_gid_maps = static:$UID
@@ -104,17 +105,27 @@ func (b *bed) runPostfix(p *postfix, answers netip.AddrPort) {
 	b.t.Helper()
 	// It makes the queue directories, and warns of owners, which matter to a set-gid postdrop alone.
 	b.shell("", "chown postfix "+p.dir+"/data && postfix -c "+p.dir+" check")
-	cmd := p.where.Command(context.WithoutCancel(b.t.Context()), "/usr/lib/postfix/sbin/master", "-c", p.dir, "-d")
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "MAIL_CONFIG=" + p.dir}
-	p.master = launch(b.t, cmd)
+	b.runMaster(p)
 	b.t.Cleanup(func() {
-		_ = p.master.end(syscall.SIGTERM) // by the signal, as a master always does
 		if b.t.Failed() {
 			b.t.Logf("Postfix says:\n%s%s", readFile(b.t, filepath.Join(p.dir, "maillog")), p.master.said)
 		}
 	})
 	b.awaitAnswer(p.where, answers)
 }
+
+// runMaster starts the master alone, again perhaps.
+func (b *bed) runMaster(p *postfix) {
+	b.t.Helper()
+	cmd := p.where.Command(context.WithoutCancel(b.t.Context()), "/usr/lib/postfix/sbin/master", "-c", p.dir, "-d")
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "MAIL_CONFIG=" + p.dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // by which it ends what it has started
+	p.master = launch(b.t, cmd)
+	b.t.Cleanup(p.stop)
+}
+
+// stop ends all of it, by the master's signal.
+func (p *postfix) stop() { _ = p.master.end(syscall.SIGTERM) }
 
 func (b *bed) configurePostfix(p *postfix, files map[string]string) {
 	b.t.Helper()
@@ -140,26 +151,31 @@ func (b *bed) shell(stdin, line string) {
 	}
 }
 
-// delivered waits until Postfix has put a letter into its mailbox, and returns
-// it with the line ends that it had on the wire.
-func (p *postfix) delivered(t testing.TB, l letter) []byte {
+// inBox waits until a mailbox has a mail with some text in it.
+func (p *postfix) inBox(t testing.TB, box, text string) (path string) {
 	t.Helper()
-	box := filepath.Join(p.dir, "mail", "customer", "new")
 	deadline := time.Now().Add(patience)
 	for tick := time.NewTicker(10 * time.Millisecond); time.Now().Before(deadline); <-tick.C {
-		files, err := filepath.Glob(filepath.Join(box, "*"))
+		files, err := filepath.Glob(filepath.Join(p.dir, "mail", box, "new", "*"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, file := range files {
-			text := readFile(t, file)
-			if strings.Contains(text, l.marker) {
-				return []byte(strings.ReplaceAll(text, "\n", "\r\n"))
+			if strings.Contains(readFile(t, file), text) {
+				return file
 			}
 		}
 	}
-	t.Fatalf("Postfix has not delivered the letter within %s", patience)
-	return nil
+	t.Fatalf("Postfix has not delivered %q to %s within %s", text, box, patience)
+	return ""
+}
+
+// delivered waits until Postfix has put a letter into its mailbox, and returns
+// it with the line ends that it had on the wire.
+func (p *postfix) delivered(t testing.TB, l letter) []byte {
+	t.Helper()
+	text := readFile(t, p.inBox(t, "customer", l.marker))
+	return []byte(strings.ReplaceAll(text, "\n", "\r\n"))
 }
 
 // checkDelivered holds what Postfix delivered to the letter, and our Received
@@ -168,8 +184,12 @@ func (b *bed) checkDelivered(t testing.TB, p *postfix, l letter, want trace) {
 	t.Helper()
 	head := l.compare(t, p.delivered(t, l))
 	at := strings.LastIndex(head, "Received: ")
-	event := b.transaction(t, want.check(t, head[at:]))
-	if event.RelayReply == "" || !strings.Contains(event.RelayReply, "queued as ") {
+	txn := want.check(t, head[at:])
+	event := b.transaction(t, txn)
+	if event.Custody == audit.CustodySpool {
+		event = b.awaitDelivery(t, txn)
+	}
+	if !strings.Contains(event.RelayReply, "queued as ") {
 		t.Errorf("the event has not Postfix's words: %+v", event)
 	}
 	if !strings.Contains(head[:at], "from "+hostName+" ") || !strings.Contains(head[:at], "with ESMTPSA id ") {

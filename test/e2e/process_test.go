@@ -63,6 +63,23 @@ func (s *transcript) await(t testing.TB, what string, n int) {
 	}
 }
 
+// awaitCount waits until something that is counted elsewhere has come to n.
+func awaitCount(t testing.TB, what string, n int64, count func() int64) {
+	t.Helper()
+	timeout := time.After(patience)
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		got := count()
+		if got >= n {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("after %s there are %d %s, want %d", patience, got, what, n)
+		}
+	}
+}
+
 // process is a program that runs beside the test, and ends with it.
 type process struct {
 	cmd   *exec.Cmd
