@@ -19,20 +19,21 @@ func (a *attempt) settle(now time.Time) (again bool) {
 		a.expire()
 	}
 	a.tellFailures(now)
-	p := a.progress(now)
+	p, to := a.progress(now), spool.Deferred
 	switch {
 	case len(p.Rest) == 0:
-		again = a.write(settlement{gone: true})
+		a.writeEvent(p)
+		return a.write(settlement{gone: true})
 	case a.waits():
 		p.Next = now.Add(a.runner.retryAfter(p.Attempts))
-		a.write(settlement{progress: p, to: spool.Deferred})
-		again, a.next.Next, a.next.Attempts = true, p.Next, p.Attempts
 	default:
-		p.Hold = spool.HoldUndeliverable
-		again = a.write(settlement{progress: p, to: spool.Hold})
+		p.Hold, to = spool.HoldUndeliverable, spool.Hold
 	}
+	// The event comes first: a crash in between may repeat the try, and must not
+	// leave it without one.
 	a.writeEvent(p)
-	return again
+	a.next.Next, a.next.Attempts = p.Next, p.Attempts
+	return a.write(settlement{progress: p, to: to}) || to == spool.Deferred
 }
 
 // progress is the message's state after this try.
@@ -127,7 +128,7 @@ func (a *attempt) hold(why, reason string) (again bool) {
 	p := a.item.Progress
 	p.Time, p.Hold, p.Reason = time.Now().UTC(), why, reason
 	a.runner.log.Warn("message held", zap.String(logfields.Txn, a.item.ID), zap.String(logfields.Reason, reason))
-	defer a.writeEvent(p)
+	a.writeEvent(p)
 	return a.write(settlement{progress: p, to: spool.Hold})
 }
 

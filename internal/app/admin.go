@@ -18,6 +18,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -209,12 +210,13 @@ type choice struct {
 func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chosen []choice, err error) {
 	runner := b.proxy.runner
 	if op == admin.Retry && f.Identity == "" && f.Relay == "" && f.Reason == "" && f.OlderThan <= 0 {
-		ids := f.IDs
-		if len(ids) == 0 {
-			ids = b.proxy.spool.IDs(f.States...)
-		}
-		for _, id := range ids {
+		for _, id := range f.IDs {
 			chosen = append(chosen, choice{id, func() error { return runner.Retry(id) }})
+		}
+		if len(f.IDs) == 0 {
+			for _, id := range b.proxy.spool.IDs(f.States...) {
+				chosen = append(chosen, choice{id, func() error { return underWay(runner.Retry(id)) }})
+			}
 		}
 		return chosen, nil
 	}
@@ -233,10 +235,18 @@ func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chos
 	return chosen, err
 }
 
+// underWay takes it for done that a message is being tried, or was.
+func underWay(err error) error {
+	if errors.Is(err, proxy.ErrBusy) || errors.Is(err, spool.ErrUnknown) {
+		return nil
+	}
+	return err
+}
+
 func (b *backend) act(op admin.Op, item spool.Item) error {
 	switch op {
 	case admin.Retry:
-		return b.proxy.runner.Retry(item.ID)
+		return underWay(b.proxy.runner.Retry(item.ID)) // what a filter found may be gone by now
 	case admin.Release:
 		return b.proxy.runner.Release(item)
 	case admin.Drop:
