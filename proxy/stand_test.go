@@ -39,7 +39,9 @@ type stand struct {
 	events   *eventLog
 	address  string
 	role     Role
-	sender   string // of messages that the test holds
+	sender   string // of messages that the test puts into the spool, with whose it is
+	uid      uint32
+	user     string
 }
 
 // somebody is the identifier of the tests: every peer is this one.
@@ -104,7 +106,7 @@ func testPeer(name string) peer.Peer {
 
 func newStand(t testing.TB, options map[string]string) *stand {
 	t.Helper()
-	b := &stand{events: &eventLog{}, role: Submission, sender: "a@example.com"}
+	b := &stand{events: &eventLog{}, role: Submission, sender: "a@example.com", uid: 33, user: "www-data"}
 	if role := options["listener"]; role != "" {
 		b.role = Role(role)
 	}
@@ -260,6 +262,10 @@ func testPolicy(t testing.TB, name string) *policy.Policy {
 			Senders: []string{"*@example.com"}, Recipients: []string{"*@example.net"}}},
 		"notices": {{Name: "notices", Match: policy.Match{User: []string{"www-data"}}, Decision: policy.Allow,
 			Senders: []string{"<>", "postmaster@example.com"}}},
+		"routes": {
+			{Name: "first", Match: policy.Match{User: []string{"www-data"}}, Decision: policy.Allow, Relay: "main"},
+			{Name: "second", Match: policy.Match{User: []string{"shop"}}, Decision: policy.Allow, Relay: "second"},
+		},
 		"deny": {{Name: "nobody", Match: policy.Match{User: []string{"*"}}, Decision: policy.Deny}},
 	}[name]
 	compiled, err := policy.New(policy.Deny, rules)
