@@ -135,7 +135,7 @@ func (b *bed) checkFailure(t *testing.T, f failure) {
 	} else {
 		b.checkTakenForRelay(t, f, got)
 		b.relay.ClearFaults()
-		b.retry(t)
+		b.retry(t, got.txn(t))
 		b.checkArrivedAfter(t, f, failed, got.txn(t))
 	}
 	if got := b.talk(t).send(good, sender, recipient); got.code != 250 {

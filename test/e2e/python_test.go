@@ -211,7 +211,7 @@ func (b *bed) checkBusy(t *testing.T, l letter, txn string, busy []string) {
 	t.Helper()
 	b.checkStored(t, txn+".deferred")
 	b.relay.ClearFaults()
-	b.retry(t)
+	b.retry(t, txn)
 	if event := b.awaitDelivery(t, txn); event.RcptCount != len(busy) || event.Recipients[0].ReplyCode != 250 || event.Attempt != 2 {
 		t.Errorf("the event of the delivery says %+v", event)
 	}

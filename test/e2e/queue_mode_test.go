@@ -81,12 +81,13 @@ func (b *bed) checkPostfixAway(t *testing.T, p *postfix, text string) {
 	bySwaks, byMsmtp := newLetter(), newLetter()
 	said := mustSucceed(t, b.program("swaks", b.swaks(bySwaks, "--server", "127.0.0.1:587", "--tls")...))
 	mustSucceed(t, b.msmtp("alternate", byMsmtp))
-	if n := len(b.stored(t)); n != 2 {
-		t.Errorf("while Postfix is away the spool has %d messages, want 2", n)
+	waiting, _ := b.list(t, "queue")
+	if len(waiting) != 2 {
+		t.Errorf("while Postfix is away the queue has %v, want two messages", waiting)
 	}
 	b.runMaster(p)
 	b.awaitAnswer(p.where, netip.AddrPortFrom(relayAddr, 587))
-	b.retry(t)
+	b.retry(t, waiting...)
 	b.checkQueuedReply(t, p, bySwaks, said, text, trace{"local process", "ESMTPS"})
 	b.checkDelivered(t, p, byMsmtp, trace{"local process", "ESMTP"})
 }
@@ -131,7 +132,7 @@ func (b *bed) checkFailureOfQueue(t *testing.T, f failure) {
 	} else {
 		b.awaitFault(t, f, txn, before)
 		b.relay.ClearFaults()
-		b.retry(t)
+		b.retry(t, txn)
 		b.checkArrivedAfter(t, f, l, txn)
 	}
 	b.checkStored(t)
