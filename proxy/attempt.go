@@ -71,6 +71,9 @@ func (a *attempt) run() (again bool) {
 	}
 	defer func() { _ = message.Close() }()
 	a.open(message)
+	if a.item.State == spool.Hold && !a.runner.waitsForSettings(a.item) {
+		return false
+	}
 	head, err := a.judge()
 	switch {
 	case err != nil:

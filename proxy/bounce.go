@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,41 +18,69 @@ import (
 // tellFailures sends the notices that this try gives rise to. Recipients of
 // whom nobody could be told stay with the message.
 func (a *attempt) tellFailures(now time.Time) {
-	a.tell(served, dsn.Relayed, now)
-	for _, d := range a.tell(failed, dsn.Failed, now) {
+	if about := a.wanted(served, dsn.Relayed); a.noDSN && a.mayTellSender() {
+		a.send(about, dsn.Relayed, now) // a success of which nobody hears is one all the same
+	}
+	about := a.wanted(failed, dsn.Failed)
+	switch {
+	case len(about) == 0:
+	case a.item.Identity.Notice:
+		a.dropNotice(about)
+	case !a.mayTellSender():
+		a.stick(about)
+	case a.send(about, dsn.Failed, now):
+	case a.tooOld(now):
+		a.stick(about)
+	default:
+		a.reconsider(about)
+	}
+}
+
+// tellDelayed is false where a notice of the delay could not be made.
+func (a *attempt) tellDelayed(now time.Time) bool {
+	return !a.mayTellSender() || a.send(a.wanted(later, dsn.Delayed), dsn.Delayed, now)
+}
+
+// wanted are the recipients of a fate whose sender wants to hear of it. Of a
+// notice nobody hears but who reads the log.
+func (a *attempt) wanted(of fate, action dsn.Action) (about []due) {
+	for _, d := range a.due {
+		if d.fate == of && (dsn.Wanted(d.Params.Notify, action) || a.item.Identity.Notice && action == dsn.Failed) {
+			about = append(about, d)
+		}
+	}
+	return about
+}
+
+// stick keeps recipients of whom nobody could be told.
+func (a *attempt) stick(about []due) {
+	for _, d := range about {
 		d.Due.Failed = true
 		a.stuck = append(a.stuck, d.Due)
 	}
 }
 
-// tell sends one notice about all recipients of a fate that want one, and gives
-// those of whom the sender should hear and must not.
-func (a *attempt) tell(of fate, action dsn.Action, now time.Time) (untold []due) {
-	var about []due
-	for _, d := range a.due {
-		if d.fate == of && dsn.Wanted(d.Params.Notify, action) && (action != dsn.Relayed || a.noDSN) {
-			about = append(about, d)
-		}
+// dropNotice is the end of a notice that cannot be delivered: another one about
+// it would go in circles (RFC 5321 section 6.1). The digest for the
+// administrator is kept, for it is all that is left of other messages.
+func (a *attempt) dropNotice(about []due) {
+	a.runner.log.Error("notice could not be delivered", zap.String(logfields.Txn, a.item.ID), zap.String(logfields.Reason, a.reason()))
+	if isDigest(a.item) {
+		a.stick(about)
 	}
-	switch {
-	case len(about) == 0:
-		return nil
-	case a.item.Identity.Notice: // a notice about a notice would go in circles (RFC 5321 section 6.1)
-		a.runner.log.Error("notice could not be delivered", zap.String(logfields.Txn, a.item.ID), zap.String(logfields.Reason, a.reason()))
-		return nil
-	case !a.mayTellSender():
-		return about
+}
+
+// send sends one notice about recipients, if there are any; false if it could
+// not be made.
+func (a *attempt) send(about []due, action dsn.Action, now time.Time) bool {
+	if len(about) == 0 || a.item.Identity.Notice {
+		return true
 	}
-	err := a.sendNotice(about, action, now)
-	if err == nil {
-		return nil
+	if err := a.sendNotice(about, action, now); err != nil {
+		a.runner.log.Error("notice not made", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
+		return false
 	}
-	a.runner.log.Error("notice not made, the message is kept", zap.String(logfields.Txn, a.item.ID), zap.Error(err))
-	if a.tooOld(now) {
-		return about
-	}
-	a.reconsider(about)
-	return nil
+	return true
 }
 
 // reconsider lets recipients be tried again whose failure could not be told now,
@@ -123,31 +152,31 @@ func (r *Runner) post(id string, identity spool.Identity, message *dsn.Message) 
 // always.
 func (s *Settings) judgeNotice(item spool.Item) policy.Decision {
 	id := identityOf(item.Identity)
-	if !id.Proven && id.Account == "" && id.Container == "" {
+	if isDigest(item) {
 		return policy.Decision{Result: policy.Allow, Reason: "notice to the administrator"}
 	}
 	return s.Policy.Sender(id, item.Identity.Listener, item.Envelope.Recipients[0].Address)
+}
+
+// isDigest says that a notice is for the administrator: it is about nobody.
+func isDigest(item spool.Item) bool {
+	id := item.Identity
+	return id.Notice && id.UID == nil && id.Account == "" && id.Container == ""
 }
 
 // digestInterval is the least time between two digests.
 const digestInterval = time.Hour
 
 // sendDigest tells the administrator of all messages that are held since nobody
-// else could be told of their failure, and lets those go.
+// else could be told of their failure, and lets those go. A digest that cannot
+// be delivered itself stops further ones, and so nothing more is let go.
 func (r *Runner) sendDigest(settings *Settings, now time.Time) {
 	if settings.Postmaster == "" || settings.Relays.empty() || now.Sub(r.lastDigest) < digestInterval {
 		return
 	}
 	var digest dsn.Digest
-	var told []spool.Item
-	for item, err := range r.spool.All(spool.Hold) {
-		if err != nil || item.Progress.Hold != spool.HoldUndeliverable {
-			continue
-		}
-		addToDigest(&digest, item)
-		told = append(told, item)
-	}
-	if len(told) == 0 {
+	told, ok := r.gather(&digest)
+	if !ok || len(told) == 0 {
 		return
 	}
 	id := newID(now)
@@ -160,21 +189,55 @@ func (r *Runner) sendDigest(settings *Settings, now time.Time) {
 		return
 	}
 	r.lastDigest = now
-	for _, item := range told {
-		if err := r.letGo(item); err != nil && !errors.Is(err, spool.ErrUnknown) {
-			r.log.Error("message could not be taken from the spool", zap.String(logfields.Txn, item.ID), zap.Error(err))
+	for _, id := range told {
+		if r.stopping.Err() != nil {
+			return // they are in the next digest as well
+		}
+		if err := r.letGo(id); err != nil && !errors.Is(err, spool.ErrUnknown) {
+			r.log.Error("message could not be taken from the spool", zap.String(logfields.Txn, id), zap.Error(err))
 		}
 	}
 }
 
-// addToDigest adds a line for each recipient that is given up.
-func addToDigest(digest *dsn.Digest, item spool.Item) {
+// gather fills a digest, with a line of each identity in turn, so that a flood of
+// one hides none of another's. It is not ok while an earlier digest is held.
+func (r *Runner) gather(digest *dsn.Digest) (told []string, ok bool) {
+	lines := map[string][][]dsn.DigestLine{} // by identity, each message's
+	for item, err := range r.spool.All(spool.Hold) {
+		switch {
+		case err != nil || item.Progress.Hold != spool.HoldUndeliverable:
+		case isDigest(item):
+			r.log.Error("a digest could not be delivered: is delivery.postmaster right? No other is sent before that one is dropped or released",
+				zap.String(logfields.Txn, item.ID), zap.String(logfields.Reason, item.Progress.Reason))
+			return nil, false
+		default:
+			key := item.Identity.Key()
+			lines[key] = append(lines[key], digestLines(item))
+			told = append(told, item.ID)
+		}
+	}
+	for len(lines) > 0 {
+		for _, key := range slices.Sorted(maps.Keys(lines)) {
+			for _, line := range lines[key][0] {
+				digest.Add(line)
+			}
+			if lines[key] = lines[key][1:]; len(lines[key]) == 0 {
+				delete(lines, key)
+			}
+		}
+	}
+	return told, true
+}
+
+// digestLines are one for each recipient that is given up.
+func digestLines(item spool.Item) (lines []dsn.DigestLine) {
 	for _, d := range item.Progress.Rest {
-		digest.Add(dsn.DigestLine{
+		lines = append(lines, dsn.DigestLine{
 			Time: item.Time, Txn: item.ID, Identity: item.Identity.Key(), ReversePath: item.Envelope.ReversePath,
 			Recipient: item.Envelope.Recipients[d.Rcpt].Address, Diagnostic: d.Reply, Reason: whyUntold(item),
 		})
 	}
+	return lines
 }
 
 func whyUntold(item spool.Item) string {
@@ -186,8 +249,12 @@ func whyUntold(item spool.Item) string {
 
 // letGo ends our custody of a held message of which the administrator was told,
 // unless somebody has released it meanwhile.
-func (r *Runner) letGo(item spool.Item) error {
-	if err := r.spool.Discard(item.ID, spool.Hold); err != nil {
+func (r *Runner) letGo(id string) error {
+	item, err := r.spool.Show(id)
+	if err != nil {
+		return err
+	}
+	if err := r.spool.Discard(id, spool.Hold); err != nil {
 		return err
 	}
 	r.writeDropped(item, "the administrator was told")

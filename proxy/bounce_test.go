@@ -9,6 +9,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/testkit"
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/queue"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
@@ -166,5 +167,49 @@ func TestClockJump(t *testing.T) {
 		if got := c.untrusted(step.monotonic, step.monotonic+step.jump); got != step.untrusted {
 			t.Errorf("%s after the start, with a jump of %s, %s are not trusted, want %s", step.monotonic, step.jump, got, step.untrusted)
 		}
+	}
+}
+
+// A digest that nobody takes is held, and nothing more is let go before somebody
+// has seen to it.
+func TestDigestThatCannotBeDelivered(t *testing.T) {
+	b := newStand(t, nil)
+	b.sender, b.settings.Postmaster = "forged@example.org", "mistyped@example.com"
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "550 5.1.1 nobody of that name"})
+	r := b.newRunner(t)
+	b.keep(t, spool.Deferred, spool.Progress{}, "b@example.net")
+	r.pass(time.Now())
+	r.sweep(time.Now())
+	r.pass(time.Now())
+	b.expectKept(t, nil, []string{"!mistyped@example.com"})
+	b.keep(t, spool.Deferred, spool.Progress{}, "c@example.net")
+	r.pass(time.Now())
+	r.sweep(time.Now().Add(2 * digestInterval))
+	r.pass(time.Now())
+	b.expectKept(t, nil, []string{"!c@example.net", "!mistyped@example.com"})
+}
+
+// What a person holds stays, whoever asks for it.
+func TestHeldByAPersonIsNotTried(t *testing.T) {
+	b := newStand(t, nil)
+	id := b.keep(t, spool.Hold, spool.Progress{Hold: spool.HoldPerson}, "b@example.net")
+	r := b.newRunner(t)
+	r.pass(time.Now())
+	r.queue.Add(queue.Item{ID: id})
+	r.pass(time.Now())
+	if err := r.Retry(id); err == nil {
+		t.Error("a held message is to be retried")
+	}
+	b.expectKept(t, nil, []string{"b@example.net"})
+	item, err := b.spool.Show(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Release(item); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(time.Now())
+	if b.expectKept(t, nil, nil); len(b.delivered(t)) != 1 {
+		t.Error("a released message is not delivered")
 	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
@@ -127,6 +128,9 @@ func (r *Runner) load() {
 			return
 		case err != nil:
 			r.log.Error("message of the spool cannot be read", zap.String(logfields.Txn, item.ID), zap.Error(err))
+			if item.ID != "" && !errors.Is(err, spool.ErrDamaged) { // it may be readable later
+				r.queue.Add(queue.Item{ID: item.ID, Next: time.Now().Add(restTime)})
+			}
 		default:
 			r.Add(item)
 		}
@@ -234,7 +238,9 @@ func (r *Runner) try(item queue.Item) {
 	}()
 	a := newAttempt(r, item)
 	again = a.run()
-	item = a.next
+	if item = a.next; a.settings != r.settings.Load() && a.message != nil {
+		item.Route = r.route(a.item) // the old one may lead nowhere by now
+	}
 }
 
 // sweepRegularly looks at what waits without being tried.

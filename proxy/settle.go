@@ -87,9 +87,10 @@ func (a *attempt) waits() bool {
 }
 
 // tooOld says that the message has waited for as long as it may.
-func (a *attempt) tooOld(now time.Time) bool {
-	c := a.runner.calendar
-	return c.mayExpire(now) && c.age(a.item.Time, now) > a.settings.Expire
+func (a *attempt) tooOld(now time.Time) bool { return a.runner.tooOld(a.settings, a.item, now) }
+
+func (r *Runner) tooOld(settings *Settings, item spool.Item, now time.Time) bool {
+	return r.calendar.mayExpire(now) && r.calendar.age(item.Time, now) > settings.Expire
 }
 
 // expire gives up those that still wait (RFC 3463 code 4.4.7).

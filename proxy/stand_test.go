@@ -129,6 +129,7 @@ func (b *stand) openSpool(t testing.TB) {
 	if b.spool, err = spool.Open(b.spoolDir, spool.Options{MaxBytes: 2 << 20, Logger: zaptest.NewLogger(t)}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = b.spool.Close() })
 }
 
 // restartSpool is what a crash and a new start do to the spool.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/proxy/dsn"
 	"github.com/smtpwall/smtpwall/proxy/queue"
+	"github.com/smtpwall/smtpwall/proxy/smtp"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
@@ -23,13 +24,18 @@ func (r *Runner) sweep(now time.Time) {
 		if r.stopping.Err() != nil {
 			return
 		}
-		if err != nil || r.calendar.age(item.Time, now) < old {
+		if err != nil || r.calendar.age(item.Time, now) < old || !r.agesNow(settings, item, now) {
 			continue
 		}
 		if claimed, ok := r.queue.Claim(item.ID); ok {
 			r.age(claimed, now)
 		}
 	}
+}
+
+// agesNow says that something is to be done about a message's age.
+func (r *Runner) agesNow(settings *Settings, item spool.Item, now time.Time) bool {
+	return r.tooOld(settings, item, now) || wantsDelayNotice(item)
 }
 
 // age gives up a message that is too old, or tells its sender of the delay.
@@ -57,20 +63,24 @@ func (r *Runner) age(claimed queue.Item, now time.Time) {
 	case a.tooOld(now):
 		a.err = errExpired
 		again = a.settle(now)
-	case a.wantsDelayNotice():
+	case wantsDelayNotice(a.item):
 		a.tellDelay(now)
 	}
 }
 
 var errExpired = errors.New("the message has waited for too long")
 
-func (a *attempt) wantsDelayNotice() bool {
-	return !a.item.Progress.DelayTold && slices.ContainsFunc(a.due, func(d due) bool { return dsn.Wanted(d.Params.Notify, dsn.Delayed) })
+func wantsDelayNotice(item spool.Item) bool {
+	return !item.Progress.DelayTold && slices.ContainsFunc(item.Recipients(), func(rcpt smtp.Recipient) bool {
+		return dsn.Wanted(rcpt.Params.Notify, dsn.Delayed)
+	})
 }
 
-// tellDelay sends the notice and notes that it was sent.
+// tellDelay sends the notice, if the sender may have one, and notes that.
 func (a *attempt) tellDelay(now time.Time) {
-	a.tell(later, dsn.Delayed, now)
+	if !a.tellDelayed(now) {
+		return // another time
+	}
 	p := a.item.Progress
 	p.Time, p.DelayTold = now.UTC(), true
 	a.write(settlement{progress: p, to: a.item.State})

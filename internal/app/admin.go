@@ -226,7 +226,8 @@ func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chos
 	}
 	err = b.Items(ctx, f, func(item spool.Item) error {
 		delete(missing, item.ID)
-		chosen = append(chosen, choice{item.ID, func() error { return b.act(op, item) }})
+		id := item.ID // and no more, of however many there are
+		chosen = append(chosen, choice{id, func() error { return b.act(op, id) }})
 		return nil
 	})
 	for _, id := range slices.Sorted(maps.Keys(missing)) {
@@ -243,14 +244,19 @@ func underWay(err error) error {
 	return err
 }
 
-func (b *backend) act(op admin.Op, item spool.Item) error {
-	switch op {
-	case admin.Retry:
-		return underWay(b.proxy.runner.Retry(item.ID)) // what a filter found may be gone by now
-	case admin.Release:
-		return b.proxy.runner.Release(item)
-	case admin.Drop:
-		return b.proxy.runner.Drop(item)
+func (b *backend) act(op admin.Op, id string) error {
+	runner := b.proxy.runner
+	if op == admin.Retry {
+		return underWay(runner.Retry(id)) // what a filter found may be gone by now
+	}
+	item, err := b.proxy.spool.Show(id)
+	switch {
+	case err != nil:
+		return err
+	case op == admin.Release:
+		return runner.Release(item)
+	case op == admin.Drop:
+		return runner.Drop(item)
 	}
 	return fmt.Errorf("unknown operation %q", op)
 }
