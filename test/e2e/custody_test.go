@@ -28,13 +28,24 @@ func (b *bed) stored(t testing.TB) []string {
 	return files
 }
 
-// checkStored: the spool has these messages, "ID.state", and no others.
+// checkStored: the spool comes to have these messages, "ID.state", and no others.
+// It changes a moment after the event that tells why.
 func (b *bed) checkStored(t testing.TB, want ...string) {
 	t.Helper()
 	slices.Sort(want)
-	if got := b.stored(t); !slices.Equal(got, want) {
-		t.Errorf("the spool has %v, want %v", got, want)
+	if !soon(func() bool { return slices.Equal(b.stored(t), want) }) {
+		t.Errorf("the spool has %v, want %v", b.stored(t), want)
 	}
+}
+
+// soon says whether something comes true within a second.
+func soon(happened func() bool) bool {
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if happened() {
+			return true
+		}
+	}
+	return false
 }
 
 // retry tells smtpwall that the relay is well again, as a person does who looks
@@ -47,10 +58,8 @@ func (b *bed) retry(t testing.TB, txns ...string) {
 		if status != 0 && !strings.Contains(stderr, "being delivered at this moment") {
 			t.Fatalf("queue retry --all ended with status %d: %s", status, stderr)
 		}
-		for again := time.Now().Add(time.Second); time.Now().Before(again); time.Sleep(5 * time.Millisecond) {
-			if !b.stores(t, txns...) {
-				return
-			}
+		if soon(func() bool { return !b.stores(t, txns...) }) {
+			return
 		}
 	}
 	t.Fatalf("after many a retry the spool still has %v of %v", b.stored(t), txns)
@@ -101,7 +110,7 @@ func (b *bed) arrivedLater(t testing.TB, l letter, txn string, want trace) testk
 	if event.Custody != audit.CustodySpool || event.ReplyCode != 250 || event.Size != int64(len(l.text)) || event.PossibleDuplicate {
 		t.Errorf("the event says %+v", event)
 	}
-	if b.stores(t, txn) {
+	if !soon(func() bool { return !b.stores(t, txn) }) {
 		t.Errorf("the spool still has %s", txn)
 	}
 	return message
