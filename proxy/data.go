@@ -135,6 +135,10 @@ func (s *session) finishMessage() {
 		s.refuseWith(t.outcome.reply)
 		return
 	}
+	if t.outcome.reply.Code == 421 { // we were cut off: RFC 5321 section 3.8
+		s.hangUp(421, t.outcome.reply.Enhanced, t.outcome.reply.Text())
+		return
+	}
 	if t.outcome.reply.Positive() {
 		s.errors = 0
 	}

@@ -365,7 +365,7 @@ func TestShutdownDrains(t *testing.T) {
 }
 
 // When its time is over, Shutdown cuts off clients that do not go on and relays
-// that do not answer; nobody has a 250.
+// that do not answer; they hear 421 and keep their messages.
 func TestShutdownCutsOff(t *testing.T) {
 	b := newStand(t, nil)
 	b.relay.On(testkit.StepEnd, testkit.Fault{Act: testkit.Stall})
@@ -386,8 +386,14 @@ func TestShutdownCutsOff(t *testing.T) {
 		t.Fatalf("%d events", len(events))
 	}
 	for _, p := range []*player{sending, waiting} {
-		if line, err := p.reader.ReadString('\n'); err == nil && strings.HasPrefix(line, "2") {
-			t.Fatalf("was told %q", line)
+		if line, err := p.reader.ReadString('\n'); err != nil || !strings.HasPrefix(line, "421 4.3.2 host.test is shutting down") {
+			t.Errorf("was told %q, %v", line, err)
 		}
+		if line, err := p.reader.ReadString('\n'); err == nil {
+			t.Errorf("and then %q", line)
+		}
+	}
+	if kept := b.kept(t); len(kept) > 0 {
+		t.Errorf("the spool has what the clients keep, for %v", kept)
 	}
 }

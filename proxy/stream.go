@@ -163,7 +163,7 @@ func (d *relayDelivery) neither(err, why error) result {
 func (d *relayDelivery) cutOff(err error) result {
 	d.drop()
 	done := result{
-		reply:   smtp.NewReply(421, smtp.EnhancedCode{4, 3, 2}, "shutting down, try again later"),
+		reply:   smtp.NewReply(421, smtp.EnhancedCode{4, 3, 2}, d.session.settings.HostName+" is shutting down, try again later"),
 		custody: audit.CustodyClient, err: errors.Join(errShutdown, err),
 	}
 	if failure := asRelayError(err); failure != nil && failure.Unknown {
