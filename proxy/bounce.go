@@ -266,6 +266,7 @@ func (r *Runner) drop(item spool.Item, why string) error {
 	if err := r.spool.Drop(item.ID); err != nil {
 		return err
 	}
+	r.unsettled.Delete(item.ID)
 	r.writeDropped(item, why)
 	return nil
 }

@@ -327,3 +327,27 @@ func TestOutcomeIsWrittenLater(t *testing.T) {
 		t.Errorf("reached %v, kept %v", reached, b.kept(t))
 	}
 }
+
+// A relay that takes so many recipients at a time has the others at once, in
+// transactions of their own.
+func TestTooManyRecipientsForTheRelay(t *testing.T) {
+	b := newStand(t, nil)
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "452 4.5.3 too many recipients", Skip: 2, Times: 2})
+	p := b.begin(t)
+	p.expectReply("MAIL FROM:<a@example.com>", "250")
+	for _, name := range []string{"one", "two", "three", "four"} {
+		p.expectReply("RCPT TO:<"+name+"@example.net>", "250")
+	}
+	if reply := sendData(p, keptMessage); reply[:3] != "250" {
+		t.Fatal(reply)
+	}
+	if kept := b.kept(t, spool.Deferred); !slices.Equal(kept, []string{"four@example.net", "three@example.net"}) {
+		t.Errorf("kept for %v", kept)
+	}
+	b.relay.ClearFaults()
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "452 4.5.3 too many recipients", Skip: 1, Times: 1})
+	b.newRunner(t).pass(time.Now().Add(time.Second))
+	if kept := b.kept(t); len(kept) > 0 || len(b.relay.Messages()) != 3 {
+		t.Errorf("kept for %v, and the relay has %d messages", kept, len(b.relay.Messages()))
+	}
+}

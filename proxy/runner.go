@@ -115,7 +115,10 @@ func (r *Runner) Apply(settings *Settings) {
 	for _, route := range r.queue.Stats() {
 		r.queue.Resume(route.Route)
 	}
-	r.running.Go(r.load)
+	r.running.Go(func() {
+		defer r.survive("")
+		r.load()
+	})
 }
 
 // load puts the messages of the spool that wait into the queue.
@@ -227,19 +230,24 @@ func (r *Runner) try(item queue.Item) {
 	again := false
 	defer func() {
 		r.queue.Done(item.ID)
-		if failure := recover(); failure != nil {
-			r.log.Error("delivery panicked", zap.String(logfields.Txn, item.ID),
-				zap.String("panic", fmt.Sprint(failure)), zap.ByteString("stack", debug.Stack()))
-			return
-		}
 		if again {
 			r.queue.Add(item)
 		}
 	}()
+	defer r.survive(item.ID)
 	a := newAttempt(r, item)
 	again = a.run()
 	if item = a.next; a.settings != r.settings.Load() && a.message != nil {
 		item.Route = r.route(a.item) // the old one may lead nowhere by now
+	}
+}
+
+// survive ends a panic, which is a programmer's error, in what was done with a
+// message or, where id is empty, with all of them.
+func (r *Runner) survive(id string) {
+	if failure := recover(); failure != nil {
+		r.log.Error("delivery panicked", zap.String(logfields.Txn, id),
+			zap.String("panic", fmt.Sprint(failure)), zap.ByteString("stack", debug.Stack()))
 	}
 }
 
@@ -248,11 +256,16 @@ func (r *Runner) sweepRegularly() {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
-		r.sweep(time.Now())
+		r.sweepOnce()
 		select {
 		case <-r.stopping.Done():
 			return
 		case <-ticker.C:
 		}
 	}
+}
+
+func (r *Runner) sweepOnce() {
+	defer r.survive("")
+	r.sweep(time.Now())
 }

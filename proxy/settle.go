@@ -24,6 +24,8 @@ func (a *attempt) settle(now time.Time) (again bool) {
 	case len(p.Rest) == 0:
 		a.writeEvent(p)
 		return a.write(settlement{gone: true})
+	case a.waits() && a.tooManyAtOnce():
+		p.Next, p.Attempts = now, a.item.Progress.Attempts // the others go in a transaction of their own
 	case a.waits():
 		p.Next = now.Add(a.runner.retryAfter(p.Attempts))
 	default:
@@ -85,6 +87,21 @@ func (a *attempt) waits() bool {
 	}
 	return false
 }
+
+// tooManyAtOnce says that the relay took some recipients, and put the others off
+// for their number alone (RFC 5321 section 4.5.3.1.10).
+func (a *attempt) tooManyAtOnce() bool {
+	some := false
+	for _, d := range a.due {
+		some = some || d.fate == served
+		if d.fate == later && !isTooMany(d.code) {
+			return false
+		}
+	}
+	return some
+}
+
+func isTooMany(code int) bool { return code == 452 }
 
 // tooOld says that the message has waited for as long as it may.
 func (a *attempt) tooOld(now time.Time) bool { return a.runner.tooOld(a.settings, a.item, now) }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -22,6 +23,7 @@ type relayDelivery struct {
 	promised    int           // recipients that the client was told 250 for
 	accepted    bool          // the relay has one of them at least
 	later       []spool.Due   // those that it does not take now
+	crowd       bool          // and that for their number alone
 	copy        *spool.Writer // nil until the data begins
 	kept        bool          // the copy is in the spool
 }
@@ -42,6 +44,7 @@ func (d *relayDelivery) recipients(ctx context.Context, rcpts []smtp.Recipient, 
 		case reply.Positive():
 			d.accepted = true
 		case relay.Transient(reply):
+			d.crowd = isTooMany(reply.Code) && (d.crowd || len(d.later) == 0)
 			d.later = append(d.later, spool.Due{Rcpt: d.promised, Reply: reply.String()})
 			reply = recipientKept()
 		}
@@ -127,7 +130,11 @@ func (d *relayDelivery) taken(reply smtp.Reply) result {
 		return done
 	}
 	done.custody = audit.CustodySpool
-	d.settle(d.session.firstFailure(d.lastWord(), d.later))
+	progress := d.session.firstFailure(d.lastWord(), d.later)
+	if d.crowd {
+		progress.Next = time.Time{} // they go in a transaction of their own
+	}
+	d.settle(progress)
 	return done
 }
 

@@ -38,8 +38,13 @@ func (d *decoder) checkDelivery() {
 	for _, name := range c.Delivery.Relays {
 		d.checkRelayName(at.at("relays"), name)
 	}
-	if !at.has("relays") {
+	switch {
+	case !at.has("relays"):
 		c.Delivery.Relays = c.relayNames()
+	case len(c.Delivery.Relays) == 0 && len(c.Relays) > 0 && !d.blames(at.at("relays")):
+		// Messages would be taken that nobody ever delivers.
+		d.wrong(at.at("relays"), flaw{"no relay in the list, so a message whose rule names none could not be delivered",
+			"name the relays in the order to try, or leave relays out for all of them"})
 	}
 	for i, relay := range c.Relays {
 		named := slices.ContainsFunc(c.Policy.Rules, func(r Rule) bool { return r.Relay == relay.Name })
