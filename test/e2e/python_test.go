@@ -124,6 +124,7 @@ func TestPythonSmtplib(t *testing.T) {
 func TestInternationalised(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, setup{})
+	b.run.said.await(t, "relay is ready", 1) // so that it is known what it offers
 	l := newLetter()
 	from, to := "bestellung@käufe.example", "kund_in@straße.example"
 	got := b.python(t, order{

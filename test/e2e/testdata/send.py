@@ -87,7 +87,8 @@ if order.get("file"):
     message = open(order["file"], "rb").read()
     outcome["refused"] = {}
     try:
-        options = ["BODY=8BITMIME"] + (["SMTPUTF8"] if order.get("utf8") else [])
+        options = ["BODY=8BITMIME"] if client.has_extn("8bitmime") else []
+        options += ["SMTPUTF8"] if order.get("utf8") else []
         refused = client.sendmail(order["from"], order["to"], message, mail_options=options)
         outcome["refused"] = {rcpt: [code, text.decode()] for rcpt, (code, text) in refused.items()}
     except smtplib.SMTPResponseException as e:
