@@ -37,7 +37,9 @@ type File interface {
 	io.WriterAt
 	io.Seeker
 	io.Closer
-	// Sync makes the content durable, but not the name.
+	// Truncate cuts the content off, or makes it longer by zeros.
+	Truncate(size int64) error
+	// Sync makes the content durable, and its length, but not the name.
 	Sync() error
 	Chmod(perm fs.FileMode) error
 	Stat() (fs.FileInfo, error)

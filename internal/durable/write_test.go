@@ -249,3 +249,33 @@ func TestLostSync(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestTruncate: a file may have its old length after power loss, until it is
+// synced, and then has only zeros behind the cut.
+func TestTruncate(t *testing.T) {
+	disk := oldFile(t, "old text")
+	f, err := disk.OpenFile("/d/f", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(3); err != nil {
+		t.Fatal(err)
+	}
+	if now, lost := read(t, disk, "/d/f"), read(t, disk.Restart(simdisk.Power, 0), "/d/f"); now != "old" || lost != "old text" {
+		t.Errorf("now %q, after power loss %q", now, lost)
+	}
+	if err := errors.Join(f.Truncate(5), f.Sync()); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, disk.Restart(simdisk.Power, 0), "/d/f"); got != "old\x00\x00" {
+		t.Errorf("got %q", got)
+	}
+	disk.Fail = func(simdisk.Step) error { return syscall.EIO }
+	if err := f.Truncate(0); !errors.Is(err, syscall.EIO) {
+		t.Error(err)
+	}
+	disk.Fail = nil
+	if got := read(t, disk, "/d/f"); got != "old\x00\x00" {
+		t.Errorf("got %q", got)
+	}
+}

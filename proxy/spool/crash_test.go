@@ -31,6 +31,7 @@ func tell(disk *simdisk.Disk) (*world, error) {
 		func() error { return w.abort("BigE", false) },
 		func() error { return w.abort("BigF", true) },
 		func() error { return w.abort("G", true) },
+		func() error { return w.commit("MidI", Deferred, true) }, // into the file of a longer one
 		func() error { return w.drop("D") },
 		func() error { return w.activate("BigA") },
 		w.open,

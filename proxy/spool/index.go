@@ -19,8 +19,12 @@ type record struct {
 	// that a crash has cut short could not be written down.
 	interrupted bool
 	blocks      int64  // bytes that it counts for
+	stale       int64  // that its file takes at least, which was a longer one's before
 	who         *tally // nil until the head was read
 }
+
+// takes is the room of the file.
+func (r *record) takes() int64 { return max(r.blocks, r.stale) }
 
 // fileState is what the file's name says.
 func (r *record) fileState() State {
@@ -43,7 +47,9 @@ type index struct {
 	corrupt map[string]int64 // id → bytes that it counts for
 	tallies map[string]*tally
 	counts  map[State]int
-	used    int64
+	used    int64 // that they take
+	spare   int64 // that files take which belong to none
+	lent    int64 // that such files took before they belonged to those being written
 
 	maxBytes, maxIdentityBytes int64
 }
@@ -83,7 +89,7 @@ func (x *index) grow(r *record, size int64) error {
 	switch {
 	case more <= 0:
 		return nil
-	case more > x.maxBytes-x.used:
+	case max(blocks(size), r.stale)-r.takes() > x.maxBytes-x.used-x.spare:
 		return ErrFull
 	case more > x.maxIdentityBytes-r.who.bytes:
 		return ErrIdentityFull
@@ -95,11 +101,31 @@ func (x *index) grow(r *record, size int64) error {
 // resize counts a message with what its file takes.
 func (x *index) resize(r *record, size int64) {
 	more := blocks(size) - r.blocks
+	x.used -= r.takes()
 	r.blocks += more
-	x.used += more
+	x.used += r.takes()
 	if r.who != nil {
 		r.who.bytes += more
 	}
+}
+
+// lend counts a spare file of this length as the message's.
+func (x *index) lend(r *record, size int64) {
+	x.spare -= blocks(size)
+	x.setStale(r, blocks(size))
+}
+
+// setStale counts what the message's file takes at least, zero once it is cut off.
+func (x *index) setStale(r *record, size int64) {
+	x.used -= r.takes()
+	x.lent += size - r.stale
+	r.stale = size
+	x.used += r.takes()
+}
+
+// affords reports whether the file of a message, of this length, may be a spare.
+func (x *index) affords(r *record, size int64) bool {
+	return blocks(size) <= x.maxBytes/spareShare-x.spare-(x.lent-r.stale)
 }
 
 // attribute says whose a message is.
@@ -143,6 +169,7 @@ func (x *index) setState(r *record, state State) {
 // forget takes a message out.
 func (x *index) forget(id string, r *record) {
 	x.disown(r)
+	x.setStale(r, 0)
 	x.used -= r.blocks
 	x.setState(r, "")
 	delete(x.records, id)

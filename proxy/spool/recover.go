@@ -34,13 +34,18 @@ func (s *Spool) recover() error {
 }
 
 func (s *Spool) removeIncoming() error {
-	return s.eachFile(incomingDir, func(e fs.DirEntry) error {
-		if !validID(e.Name()) {
+	n := 0
+	err := s.eachFile(incomingDir, func(e fs.DirEntry) error {
+		if !isIncoming(e.Name()) {
 			return s.leave(incomingDir, e)
 		}
-		s.log.Info("unfinished message removed", zap.String(logfields.Txn, e.Name()))
+		n++
 		return s.fs.Remove(s.path(incomingDir, e.Name()))
 	})
+	if n > 0 {
+		s.log.Info("unfinished messages removed", zap.Int(logfields.Count, n))
+	}
+	return err
 }
 
 // leave says that a file is none of ours.

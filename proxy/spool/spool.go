@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -74,8 +75,10 @@ type Spool struct {
 	minFree int64
 	buffers sync.Pool
 
-	mu    sync.Mutex
-	index index // under mu
+	mu     sync.Mutex
+	index  index         // under mu
+	spares spares        // under mu
+	files  atomic.Uint64 // made in incoming/ so far
 
 	moving sync.Mutex // held while queue/ is synced, or left for corrupt/
 	moved  bool       // corrupt/ has names that are not synced; under moving
@@ -111,6 +114,7 @@ func newSpool(dir string, o Options) *Spool {
 		store: store{dir: dir, fs: o.FS}, log: o.Logger, now: time.Now, minFree: o.MinFree,
 		index: newIndex(o.MaxBytes, o.MaxIdentityBytes),
 	}
+	s.spares.rest = spareRest
 	s.group = newGroup(s.syncQueue, s.log)
 	s.buffers.New = func() any { return new([bufferSize]byte) }
 	return s
@@ -118,6 +122,7 @@ func newSpool(dir string, o Options) *Spool {
 
 // Close lets other processes have the spool. Nobody may be at work in it.
 func (s *Spool) Close() error {
+	s.closeSpares()
 	s.group.close()
 	return s.lock.Close()
 }
@@ -130,8 +135,8 @@ func (s *Spool) Sync(ctx context.Context) error {
 }
 
 // Used is what counts towards Options.MaxBytes, the messages being written and
-// the corrupt ones included, and how many messages we have custody of and can
-// deliver.
+// the corrupt ones included, but not the files of none that give way to them, and
+// how many messages we have custody of and can deliver.
 func (s *Spool) Used() (bytes int64, messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

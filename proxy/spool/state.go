@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
@@ -53,6 +54,19 @@ func (st store) path(parts ...string) string {
 // queuePath is the file of a message in queue/.
 func (st store) queuePath(id string, state State) string {
 	return st.dir + "/" + queueDir + "/" + id + "." + string(state)
+}
+
+// incomingPath is the n-th file in incoming/. The number makes the name one that
+// no other file has had in this process: a spare file keeps the one that it has.
+func (st store) incomingPath(id string, n uint64) string {
+	return st.dir + "/" + incomingDir + "/" + id + "." + strconv.FormatUint(n, 10)
+}
+
+// isIncoming reports whether a name may be one of incomingPath, or of an earlier
+// version, which had no number.
+func isIncoming(name string) bool {
+	id, n, _ := strings.Cut(name, ".")
+	return validID(id) && (n == "" || validID(n))
 }
 
 // parseQueueName is the inverse of queuePath, for the name alone.

@@ -44,6 +44,7 @@ type Writer struct {
 	place  string            // where the file is; "" is nowhere
 	queued bool              // the file is in queue/
 	spilt  int64             // what of the message is in the file
+	stale  int64             // how long the file was when it became ours
 
 	err  error // what has gone wrong; nothing can be right any more
 	done bool
@@ -91,17 +92,13 @@ func (w *Writer) begin(e Entry) error {
 	}
 	w.entry, w.line, w.head = e, line, int64(len(encodeHead(line, 0, digest{})))
 	need := w.head + max(e.Envelope.Params.Size, w.size())
-	free, err := w.s.fs.Free(w.s.dir)
-	if err != nil {
+	if err := w.s.checkFree(need); err != nil {
 		return fmt.Errorf("creating message %s: %w", e.ID, err)
 	}
-	if need > free-w.s.minFree {
-		return fmt.Errorf("%w: %d bytes are free on the disk", ErrFull, free)
-	}
-	w.s.mu.Lock()
-	defer w.s.mu.Unlock()
-	w.record, err = w.s.index.admit(e.ID, e.Identity.Key(), need)
-	return err
+	return w.s.admitted(func() (err error) {
+		w.record, err = w.s.index.admit(e.ID, e.Identity.Key(), need)
+		return err
+	})
 }
 
 // begun is begin for a Tee, once it has to.
@@ -147,34 +144,44 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// spill moves what the buffer holds to the file.
+// spill moves what the buffer holds to the file. Each piece begins on a multiple
+// of its length, the head included: the kernel then has few and large folios.
 func (w *Writer) spill() error {
 	if w.file == nil {
-		if err := w.open(); err != nil {
+		if err := w.begun(); err != nil {
+			return err
+		}
+		if err := w.openAgain(); err != nil {
 			return err
 		}
 		// The head does not match any message yet.
-		if _, err := w.file.Write(encodeHead(w.line, 0, digest{})); err != nil {
-			return err
-		}
+		w.held = slices.Insert(w.held, 0, encodeHead(w.line, 0, digest{})...)
+		w.spilt = -w.head
 	}
 	if err := w.grow(w.head + w.size()); err != nil {
 		return err
 	}
-	if _, err := w.file.Write(w.held); err != nil {
+	whole := len(w.held) - len(w.held)%spillSize
+	if _, err := w.file.WriteAt(w.held[:whole], w.head+w.spilt); err != nil {
 		return err
 	}
-	w.spilt += int64(len(w.held))
-	w.held = w.held[:0]
+	w.spilt += int64(whole)
+	w.held = append(w.buffer[:0], w.held[whole:]...)
 	return nil
+}
+
+// openAgain takes a file that is there, or makes one.
+func (w *Writer) openAgain() error {
+	if f, ok := w.s.takeSpare(w.record); ok {
+		w.file, w.place, w.stale = f.file, f.place, f.size
+		return nil
+	}
+	return w.open()
 }
 
 // open makes the file.
 func (w *Writer) open() error {
-	if err := w.begun(); err != nil {
-		return err
-	}
-	place := w.s.path(incomingDir, w.entry.ID)
+	place := w.s.incomingPath(w.entry.ID, w.s.files.Add(1))
 	file, err := w.s.fs.OpenFile(place, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -185,9 +192,7 @@ func (w *Writer) open() error {
 
 // grow makes room for a file of this size.
 func (w *Writer) grow(size int64) error {
-	w.s.mu.Lock()
-	defer w.s.mu.Unlock()
-	return w.s.index.grow(w.record, size)
+	return w.s.admitted(func() error { return w.s.index.grow(w.record, size) })
 }
 
 // Commit makes the message durable and gives it its first state: Deferred, Hold
@@ -234,10 +239,14 @@ func (w *Writer) commit(state State, p Progress) error {
 	if err := w.write(line); err != nil {
 		return err
 	}
+	size := w.head + w.size() + int64(len(line))
+	if err := w.cut(size); err != nil {
+		return err
+	}
 	if err := w.sync(); err != nil {
 		return err
 	}
-	return w.publish(state, w.head+w.size()+int64(len(line)))
+	return w.publish(state, size)
 }
 
 // write completes the file.
@@ -256,7 +265,7 @@ func (w *Writer) write(line []byte) error {
 
 // complete ends a file that has the beginning of the message already.
 func (w *Writer) complete(line []byte) error {
-	if _, err := w.file.Write(append(w.held, line...)); err != nil {
+	if _, err := w.file.WriteAt(append(w.held, line...), w.head+w.spilt); err != nil {
 		return err
 	}
 	if _, err := w.file.Seek(w.head, io.SeekStart); err != nil {
@@ -268,6 +277,14 @@ func (w *Writer) complete(line []byte) error {
 	}
 	_, err := w.file.WriteAt(encodeHead(w.line, w.size(), digest(hash.Sum(nil))), 0)
 	return err
+}
+
+// cut takes away what an older message has left behind the end of this one.
+func (w *Writer) cut(size int64) error {
+	if w.stale <= size {
+		return nil
+	}
+	return w.file.Truncate(size)
 }
 
 // sync makes the content durable.
@@ -294,6 +311,7 @@ func (w *Writer) publish(state State, size int64) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.index.setStale(w.record, 0)
 	s.index.resize(w.record, size)
 	s.index.setState(w.record, state)
 	w.place, w.record = "", nil // they are the spool's now
@@ -311,16 +329,16 @@ func (w *Writer) Abort() {
 
 // fail gives the message up for a reason that Commit will give again.
 func (w *Writer) fail(err error) {
+	w.err = err
 	w.end()
-	w.err, w.done = err, false
+	w.done = false
 }
 
 // end gives back what the writer has, and removes what nobody was promised.
 func (w *Writer) end() {
 	w.done = true
 	if w.file != nil {
-		w.file.Close()
-		w.file = nil
+		w.release()
 	}
 	if w.place != "" {
 		w.discard()
@@ -335,6 +353,17 @@ func (w *Writer) end() {
 		w.s.buffers.Put(w.buffer)
 		w.buffer, w.held = nil, nil
 	}
+}
+
+// release gives the file to the next Writer if it is good for that.
+func (w *Writer) release() {
+	f := spare{file: w.file, place: w.place, size: max(w.stale, w.head+w.spilt)}
+	if w.err == nil && w.s.keepSpare(w.entry.ID, w.record, f) {
+		w.place, w.record = "", nil
+	} else {
+		w.file.Close()
+	}
+	w.file = nil
 }
 
 // discard removes the file. The next start removes what is left in incoming/; in

@@ -26,8 +26,11 @@ func TestAbort(t *testing.T) {
 			if err := w.Commit(Hold, Progress{}); !errors.Is(err, errDone) {
 				t.Errorf("commit after abort: %v", err)
 			}
-			if used(s) != 0 || len(files(t, s, incomingDir)) != 0 || s.UsedBy("uid:33") != 0 {
-				t.Errorf("left: %v, %d bytes", files(t, s, incomingDir), used(s))
+			if used(s) != 0 || s.UsedBy("uid:33") != 0 || s.Counts()[Incoming] != 0 {
+				t.Errorf("left: %d bytes", used(s))
+			}
+			if s.Close(); len(files(t, s, incomingDir)) != 0 {
+				t.Errorf("left: %v", files(t, s, incomingDir))
 			}
 		})
 	}

@@ -69,6 +69,22 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), err
 }
 
+// Truncate implements durable.File. One that fails does nothing.
+func (f *file) Truncate(size int64) error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if err := f.begin("truncate"); err != nil {
+		return err
+	}
+	more := size - int64(len(f.node.data))
+	if more > f.disk.Capacity-f.disk.used {
+		return &fs.PathError{Op: "truncate", Path: f.name, Err: syscall.ENOSPC}
+	}
+	f.disk.used += more
+	f.node.truncate(size)
+	return nil
+}
+
 // Seek implements durable.File.
 func (f *file) Seek(offset int64, whence int) (int64, error) {
 	f.disk.mu.Lock()

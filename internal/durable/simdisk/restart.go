@@ -39,6 +39,14 @@ func (n *node) write(p []byte, off int64) {
 	copy(n.data[off:], p)
 }
 
+func (n *node) truncate(size int64) {
+	more := size - int64(len(n.data))
+	if more > 0 {
+		n.data = append(n.data, make([]byte, more)...)
+	}
+	n.data = n.data[:size]
+}
+
 func (n *node) syncData() {
 	if !n.lost {
 		n.synced = bytes.Clone(n.data)
