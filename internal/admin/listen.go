@@ -15,7 +15,7 @@ const mode = 0o660
 // with gid as its group; a negative gid leaves the group as it is. The packaged
 // service does not need it: there systemd makes the socket.
 func Listen(path string, gid int) (*net.UnixListener, error) {
-	if err := removeStale(path); err != nil {
+	if err := RemoveStale(path); err != nil {
 		return nil, fmt.Errorf("opening the admin socket: %w", err)
 	}
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -29,8 +29,9 @@ func Listen(path string, gid int) (*net.UnixListener, error) {
 	return ln, nil
 }
 
-// removeStale removes a socket that nobody answers on.
-func removeStale(path string) error {
+// RemoveStale removes the Unix socket at path if nobody answers on it. It is an
+// error if somebody does, or if it is something else.
+func RemoveStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"net"
 	"slices"
@@ -112,36 +111,7 @@ func addConditions(s *admin.Status, now time.Time) {
 
 // Items implements admin.Reader.
 func (b *backend) Items(ctx context.Context, f spool.Filter, yield func(spool.Item) error) error {
-	var errs []error
-	now := time.Now()
-	for item, err := range b.candidates(f) {
-		switch {
-		case errors.Is(err, spool.ErrUnknown):
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			errs = append(errs, err)
-		case f.Match(item, now):
-			if err := yield(item); err != nil {
-				return err
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// candidates are the messages that a filter may choose: few, where it has ids.
-func (b *backend) candidates(f spool.Filter) iter.Seq2[spool.Item, error] {
-	if len(f.IDs) == 0 {
-		return b.proxy.spool.All(f.States...)
-	}
-	return func(yield func(spool.Item, error) bool) {
-		for _, id := range f.IDs {
-			if !yield(b.proxy.spool.Show(id)) {
-				return
-			}
-		}
-	}
+	return match(ctx, b.proxy.spool, f, yield)
 }
 
 // Message implements admin.Reader.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -164,7 +163,7 @@ func listenTCP(ctx context.Context, address netip.AddrPort) (net.Listener, error
 // listenUnix makes the local socket, in place of one that a dead process left.
 // Anybody on the host may connect: the kernel says who it is.
 func listenUnix(path string) (net.Listener, error) {
-	if err := removeStale(path); err != nil {
+	if err := admin.RemoveStale(path); err != nil {
 		return nil, err
 	}
 	inner, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -176,25 +175,6 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	return inner, nil
-}
-
-// removeStale removes a socket that nobody answers on.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode()&os.ModeSocket == 0 {
-		return fmt.Errorf("%s exists and is not a socket", path)
-	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		_ = conn.Close()
-		return fmt.Errorf("another process listens on %s", path)
-	}
-	return os.Remove(path)
 }
 
 func closeListeners(all []listener) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"time"
 
 	"github.com/smtpwall/smtpwall/internal/admin"
@@ -129,33 +130,22 @@ type files struct {
 
 // Items is as admin.Reader has it.
 func (q files) Items(ctx context.Context, f spool.Filter, yield func(spool.Item) error) error {
-	if len(f.IDs) > 0 {
-		return q.each(ctx, f, yield)
-	}
-	var errs []error
-	now := time.Now()
-	for item, err := range q.reader.All(f.States...) {
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			errs = append(errs, err)
-		case f.Match(item, now):
-			if err := yield(item); err != nil {
-				return err
-			}
-		}
-	}
-	return errors.Join(errs...)
+	return match(ctx, q.reader, f, yield)
 }
 
-// each looks at the messages that a filter names, and at no other.
-func (q files) each(ctx context.Context, f spool.Filter, yield func(spool.Item) error) error {
+// messages are the spool, or its files.
+type messages interface {
+	All(states ...spool.State) iter.Seq2[spool.Item, error]
+	Show(id string) (spool.Item, error)
+}
+
+// match gives the messages that a filter chooses. What cannot be read keeps none
+// of the others back.
+func match(ctx context.Context, from messages, f spool.Filter, yield func(spool.Item) error) error {
 	var errs []error
-	ids, now := f.IDs, time.Now()
-	f.IDs = nil
-	for _, id := range ids {
-		item, err := q.reader.Show(id)
+	all, now := candidates(from, f), time.Now()
+	f.IDs = nil // they are what is looked at
+	for item, err := range all {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -169,6 +159,20 @@ func (q files) each(ctx context.Context, f spool.Filter, yield func(spool.Item) 
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// candidates are the messages that a filter may choose: few, where it has ids.
+func candidates(from messages, f spool.Filter) iter.Seq2[spool.Item, error] {
+	if len(f.IDs) == 0 {
+		return from.All(f.States...)
+	}
+	return func(yield func(spool.Item, error) bool) {
+		for _, id := range f.IDs {
+			if !yield(from.Show(id)) {
+				return
+			}
+		}
+	}
 }
 
 // Message is as admin.Reader has it.
