@@ -132,12 +132,45 @@ func (c *throng) awaitSent(t *testing.T, n int64) {
 	})
 }
 
+// awaitMore waits until so many more letters are sent.
+func (c *throng) awaitMore(t *testing.T, n int64) {
+	t.Helper()
+	c.mu.Lock()
+	n += int64(len(c.sent) + len(c.errs))
+	c.mu.Unlock()
+	c.awaitSent(t, n)
+}
+
 // finish waits for the clients, none of which may have heard anything but 250.
 func (c *throng) finish(t *testing.T) {
 	t.Helper()
 	c.done.Wait()
 	if len(c.errs) > 0 || len(c.sent) != crowd*crowdRounds {
 		t.Errorf("of %d letters %d were accepted; clients heard %v", crowd*crowdRounds, len(c.sent), c.errs)
+	}
+}
+
+// TestCrash: the proxy is killed, three times, while fifty clients send. Some of
+// them hear of it and keep their letters; what was answered with 250 arrives.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"proxy", "queue"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, setup{delivery: `mode = "` + mode + `"`, errors: []string{proxyEnded}})
+			b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "451 4.3.0 not now", Chance: 0.3}) // so that the spool is needed
+			c := b.startCrowd(t)
+			for range 3 {
+				c.awaitMore(t, 40)
+				b.killProxy(t)
+			}
+			c.done.Wait()
+			b.relay.ClearFaults()
+			if len(c.errs) == 0 {
+				t.Error("no client noticed that the proxy was killed")
+			}
+			b.checkCrowd(t, c, b.relay)
+		})
 	}
 }
 
