@@ -49,19 +49,23 @@ type Identity struct {
 	Notice bool `json:"notice,omitempty"`
 }
 
-// Key is who the message counts for, one word for each: the most telling proven
-// attribute, else the account. "container:X", "uid:N", "account:NAME", "notice"
-// or "unknown".
+// noticeKey is the Identity.Key of our own messages.
+const noticeKey = "notice"
+
+// Key is who the message counts for, one word for each: "notice" for our own,
+// even where it is known for whom they are, since a sender whose messages have
+// taken all his room must be told of them still; else the most telling proven
+// attribute, else the account: "container:X", "uid:N", "account:NAME" or "unknown".
 func (id Identity) Key() string {
 	switch {
+	case id.Notice:
+		return noticeKey
 	case id.Container != "":
 		return "container:" + id.Container
 	case id.UID != nil:
 		return "uid:" + strconv.FormatUint(uint64(*id.UID), 10)
 	case id.Account != "":
 		return "account:" + id.Account
-	case id.Notice:
-		return "notice"
 	}
 	return "unknown"
 }

@@ -61,6 +61,9 @@ func newIndex(maxBytes, maxIdentityBytes int64) index {
 	}
 }
 
+// noticeShare is the part of maxBytes that our own notices may take besides.
+const noticeShare = 16
+
 // blockSize is what a file takes at least.
 const blockSize = 4 << 10
 
@@ -86,16 +89,28 @@ func (x *index) admit(id, identity string, size int64) (*record, error) {
 // grow makes room for a message of size bytes that is being written.
 func (x *index) grow(r *record, size int64) error {
 	more := blocks(size) - r.blocks
+	total, own := x.limits(r.who)
 	switch {
 	case more <= 0:
 		return nil
-	case max(blocks(size), r.stale)-r.takes() > x.maxBytes-x.used-x.spare:
+	case max(blocks(size), r.stale)-r.takes() > total-x.used-x.spare:
 		return ErrFull
-	case more > x.maxIdentityBytes-r.who.bytes:
+	case more > own-r.who.bytes:
 		return ErrIdentityFull
 	}
 	x.resize(r, size)
 	return nil
+}
+
+// limits bound what all messages take if one of this identity comes, and what its
+// own take. Notices find room where nobody else does, or nobody could be told
+// that what fills the spool cannot be delivered.
+func (x *index) limits(t *tally) (total, own int64) {
+	if t.key == noticeKey {
+		own = x.maxBytes / noticeShare
+		return x.maxBytes + own, own
+	}
+	return x.maxBytes, x.maxIdentityBytes
 }
 
 // resize counts a message with what its file takes.

@@ -120,7 +120,7 @@ func TestKey(t *testing.T) {
 		"container:c1": {Container: "c1", UID: &root, Account: "a", User: "u"},
 		"uid:0":        {UID: &root, Account: "a", Unit: "x.service"},
 		"account:a":    {Account: "a", User: "u"},
-		"notice":       {Notice: true},
+		"notice":       {Notice: true, Container: "c1", UID: &root, Account: "a", User: "u"},
 		"unknown":      {User: "u", Listener: "submission"},
 	} {
 		if got := id.Key(); got != want {

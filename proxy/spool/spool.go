@@ -30,7 +30,8 @@ var ErrUnknown = fmt.Errorf("no such message: %w", fs.ErrNotExist)
 // Options are the settings of a Spool.
 type Options struct {
 	// MaxBytes bounds all files of the spool together, each rounded up to
-	// whole blocks of 4 KiB. Zero or less is 1 GiB.
+	// whole blocks of 4 KiB. Zero or less is 1 GiB. Our own notices may take a
+	// sixteenth of it besides, whatever the others take.
 	MaxBytes int64
 	// MaxIdentityBytes bounds the files of one Identity.Key likewise. Zero
 	// or less is half of MaxBytes.

@@ -167,6 +167,46 @@ func TestIdentityLimit(t *testing.T) {
 	put(t, s, mine, "there is room again")
 }
 
+// TestNoticeLimit: who has filled his part of the spool, or all of it, can be told
+// of it still, but not without end.
+func TestNoticeLimit(t *testing.T) {
+	s := open(t, t.TempDir(), Options{MaxBytes: 32 * blockSize, MaxIdentityBytes: 32 * blockSize})
+	mine := sampleEntry()
+	for range 32 {
+		put(t, s, mine, "x")
+	}
+	if _, err := s.Create(mine); !errors.Is(err, ErrFull) {
+		t.Fatalf("not full: %v", err)
+	}
+	notice := mine
+	notice.Identity.Notice = true
+	put(t, s, notice, "told")
+	last := put(t, s, notice, "told again")
+	if _, err := s.Create(notice); !errors.Is(err, ErrFull) {
+		t.Errorf("a third notice: %v", err)
+	}
+	if s.UsedBy("notice") != 2*blockSize || s.UsedBy("uid:33") != 32*blockSize {
+		t.Errorf("%d bytes of notices, %d of the sender's", s.UsedBy("notice"), s.UsedBy("uid:33"))
+	}
+	if err := s.Remove(last); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(mine); !errors.Is(err, ErrFull) {
+		t.Errorf("the notices' room was taken: %v", err)
+	}
+	put(t, s, notice, "told once more")
+}
+
+// TestNoticesAlone: notices do not fill a spool in which others have room.
+func TestNoticesAlone(t *testing.T) {
+	s := open(t, t.TempDir(), Options{MaxBytes: 16 * blockSize})
+	notice := Entry{Identity: Identity{Notice: true}}
+	put(t, s, notice, "told")
+	if _, err := s.Create(notice); !errors.Is(err, ErrIdentityFull) {
+		t.Errorf("a second notice: %v", err)
+	}
+}
+
 // dues are n that have much to say, all of the first recipient.
 func dues(n int) []Due {
 	rest := make([]Due, n)
