@@ -8,6 +8,7 @@ const (
 	firstPause      = 5 * time.Second // how long at first
 	longestPause    = 5 * time.Minute // the pause doubles up to here
 	breakerJitter   = 0.2             // so that many hosts do not come back in one moment
+	longestProbe    = 2 * time.Minute // of one that has not told by then nothing is expected
 )
 
 // Breaker is the state of a relay's circuit breaker, as it stands in Status.
@@ -27,19 +28,20 @@ type breaker struct {
 	state    Breaker
 	failures int           // in a row
 	pause    time.Duration // the last one, without jitter; 0 while closed
-	until    time.Time     // of the pause
+	until    time.Time     // of the pause, or of the time that a probe may take
 	cause    *Error        // the last failure; nil after a success
 }
 
 // ask says whether a connection may be wanted now, and whether it is the one
 // that tries out an open breaker. Who was told so must tell fail, succeed or
-// giveUp. force does not wait for the end of the pause.
+// giveUp; where that did not happen in time another one tries. force waits for
+// neither the end of the pause nor another's probe.
 func (b *breaker) ask(now time.Time, force bool) (ok, probing bool) {
 	switch {
 	case b.state == BreakerClosed:
 		return true, false
-	case b.state == BreakerOpen && (force || !now.Before(b.until)):
-		b.state = BreakerHalfOpen
+	case force || !now.Before(b.until):
+		b.state, b.until = BreakerHalfOpen, now.Add(longestProbe)
 		return true, true
 	}
 	return false, false
@@ -74,9 +76,9 @@ func (b *breaker) succeed() (closed bool) {
 
 // giveUp ends a probe that came to nothing, without the relay's fault: the next
 // caller may try.
-func (b *breaker) giveUp() {
+func (b *breaker) giveUp(now time.Time) {
 	if b.state == BreakerHalfOpen {
-		b.state = BreakerOpen
+		b.state, b.until = BreakerOpen, now
 	}
 }
 
@@ -89,10 +91,10 @@ const probeTime = time.Second
 // ready says whether ask would say yes, and otherwise when to look again.
 func (b *breaker) ready(now time.Time) (bool, time.Time) {
 	switch {
+	case b.state == BreakerClosed || !now.Before(b.until):
+		return true, now
 	case b.state == BreakerHalfOpen:
 		return false, now.Add(probeTime)
-	case b.state == BreakerOpen && now.Before(b.until):
-		return false, b.until
 	}
-	return true, now
+	return false, b.until
 }

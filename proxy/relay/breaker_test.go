@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -226,4 +227,79 @@ func TestBreakerAndResolving(t *testing.T) {
 			})
 		})
 	}
+}
+
+// hookedConn tells when it is closed.
+type hookedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c hookedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// A probe dials anew, although a connection from before comes back in that
+// moment: what becomes of that one is told to nobody.
+func TestProbeTakesNoKeptConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		relay := &fakeRelay{}
+		pool := relay.pool(t, nil)
+		var old [2]*Transaction
+		for i := range old {
+			var err error
+			if old[i], err = pool.Begin(t.Context(), "uid:1", "", smtp.MailParams{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		relay.fail("192.0.2.1:25", refusedTCP)
+		expectSteps(t, pool, StepConnect, StepConnect, StepConnect, StepBreaker)
+		old[0].c.Conn = hookedConn{old[0].c.Conn, func() { old[1].Abort() }}
+		old[0].Abort()
+		_, at := pool.Ready(time.Now())
+		time.Sleep(time.Until(at))
+		relay.took()
+		expectSteps(t, pool, StepConnect, StepBreaker) // the first closes what is kept, and the hook gives the other one back
+		if relay.took() == "" || old[1].c != nil {
+			t.Fatal("the probe did not dial")
+		}
+		_, at = pool.Ready(time.Now())
+		time.Sleep(time.Until(at))
+		relay.fail("192.0.2.1:25", nil)
+		expectSteps(t, pool, "", "")
+	})
+}
+
+// A probe of which nobody hears again hinders the next one for a while only, and
+// a person not at all.
+func TestProbeThatNeverTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := (&fakeRelay{}).pool(t, nil)
+		lose := func() {
+			for range breakerFailures {
+				pool.slots.failed(&Error{Step: StepConnect, Cause: errClosed}, true)
+			}
+			_, at := pool.Ready(time.Now())
+			time.Sleep(time.Until(at))
+			if probing, err := pool.slots.acquire(t.Context(), "uid:1", 0); err != nil || !probing {
+				t.Fatal(probing, err)
+			}
+			pool.slots.release("uid:1")
+		}
+		lose()
+		expectSteps(t, pool, StepBreaker)
+		if err := pool.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		expectSteps(t, pool, "")
+		lose()
+		time.Sleep(longestProbe - time.Nanosecond)
+		expectSteps(t, pool, StepBreaker)
+		time.Sleep(time.Nanosecond)
+		if ok, _ := pool.Ready(time.Now()); !ok {
+			t.Fatal("not ready")
+		}
+		expectSteps(t, pool, "", "")
+	})
 }

@@ -65,7 +65,7 @@ func (s *slots) lastFailure() *Error {
 func (s *slots) gaveUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.breaker.giveUp()
+	s.breaker.giveUp(time.Now())
 }
 
 // crowded lowers the limit after the relay refused one connection for their

@@ -88,10 +88,12 @@ func (p *Pool) tryLend(ctx context.Context, holder string) (*conn, *Error) {
 	if err != nil {
 		return nil, p.notLent(err)
 	}
+	var c *conn
 	if probing {
-		p.trim(0) // what was kept while the relay was away proves nothing
+		p.trim(0) // what was kept while the relay was away proves nothing, nor what comes back just now
+	} else {
+		c = p.takeIdle()
 	}
-	c := p.takeIdle()
 	if c == nil {
 		var failure *Error
 		if c, failure = p.connect(ctx, probing); failure != nil {
