@@ -28,10 +28,13 @@ func TestRelayHangsAfterTheFinalDot(t *testing.T) {
 				h := newHost(t, setup{mode: mode})
 				h.relay().On(testkit.StepEnd, hang.fault)
 				l := newLetter()
-				if got := h.sendAndEndStalls(l, misdeed{fault: hang.fault}); got.code != 250 {
+				heard := make(chan reply, 1)
+				go func() { heard <- h.send(l) }() // ends when it was heard, below
+				eventually(t, "the relay hangs", func() bool { return h.relay().Counters().Faults == 1 })
+				h.dropUntil(t, "the try is over", func() bool { return h.tries(t, l) > 0 })
+				if got := <-heard; got.code != 250 {
 					t.Fatalf("the client heard %+v", got)
 				}
-				h.dropUntil(t, "the try is over", func() bool { return h.tries(t, l) > 0 })
 				h.settle(t)
 				h.checkUnknown(t, l, hang.twice)
 			})

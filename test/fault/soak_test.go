@@ -40,8 +40,8 @@ func TestSoak(t *testing.T) {
 			h.settle(t)
 			t.Logf("%d kills; %d letters, of which %d had 250 and %d had no reply; %d arrived, %d of them more than once; %d are marked",
 				kills, len(h.ledger.entries), h.ledger.heard(250), h.ledger.heard(0), h.ledger.arrived(), h.ledger.repeated(), len(h.marked(t)))
-			if h.ledger.heard(250) < 10*soakClients {
-				t.Errorf("only %d messages had a 250", h.ledger.heard(250))
+			if h.ledger.heard(250) < soakClients {
+				t.Errorf("only %d messages had a 250: nothing is shown by that", h.ledger.heard(250))
 			}
 		})
 	}
