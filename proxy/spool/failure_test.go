@@ -121,6 +121,52 @@ func TestFloor(t *testing.T) {
 	}
 }
 
+// TestFloorMeanwhile: messages of no declared size do not take what is left to
+// others, however many come together, and one that had room keeps it.
+func TestFloorMeanwhile(t *testing.T) {
+	const floor, sessions = 10 << 20, 4
+	disk := simdisk.New()
+	disk.Capacity = 30 << 20
+	s, err := Open("/var/spool", Options{FS: disk, MinFree: floor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var full int
+	writers := make([]*Writer, sessions)
+	for i := range writers {
+		if writers[i], err = s.Create(sampleEntry()); err != nil {
+			t.Fatal(err)
+		}
+		defer writers[i].Abort()
+	}
+	for range 10 << 20 / spillSize {
+		for _, w := range writers {
+			if _, err := w.Write(make([]byte, spillSize)); err != nil {
+				if full++; !errors.Is(err, ErrFull) {
+					t.Fatal(err)
+				}
+			}
+			if free, _ := disk.Free("/"); free < floor-sessions*lookEvery {
+				t.Fatalf("%d bytes are left", free)
+			}
+		}
+	}
+	if full == 0 {
+		t.Error("there was room for all")
+	}
+	if free, _ := disk.Free("/"); free < floor-lookEvery {
+		t.Errorf("%d bytes are left", free)
+	}
+	for i, w := range writers {
+		if err := w.Commit(Deferred, Progress{}); err == nil {
+			return
+		} else if i == sessions-1 {
+			t.Errorf("none of them has room: %v", err)
+		}
+	}
+}
+
 // TestReadFails: a disk that cannot be read now may be read later, so that the
 // message stays where it is.
 func TestReadFails(t *testing.T) {

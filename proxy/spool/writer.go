@@ -27,6 +27,10 @@ const (
 	bufferSize = spillSize + 8<<10
 )
 
+// lookEvery is by how much a file may grow before the disk's free space is looked
+// at again.
+const lookEvery = 1 << 20
+
 // Writer takes one message. Exactly one of Commit and Abort ends it; Abort after
 // Commit does nothing, so that it can be deferred.
 type Writer struct {
@@ -45,6 +49,7 @@ type Writer struct {
 	queued bool              // the file is in queue/
 	spilt  int64             // what of the message is in the file
 	stale  int64             // how long the file was when it became ours
+	looked int64             // how long it was when we looked for free space
 
 	err  error // what has gone wrong; nothing can be right any more
 	done bool
@@ -190,8 +195,15 @@ func (w *Writer) open() error {
 	return nil
 }
 
-// grow makes room for a file of this size.
+// grow makes room for a file of this size. The disk may fill up meanwhile, not
+// least by messages of no declared size.
 func (w *Writer) grow(size int64) error {
+	if size >= w.looked+lookEvery {
+		if err := w.s.checkFree(lookEvery); err != nil {
+			return err
+		}
+		w.looked = size
+	}
 	return w.s.admitted(func() error { return w.s.index.grow(w.record, size) })
 }
 
