@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -238,33 +239,43 @@ func (b *bed) events(filter ...string) []audit.Event {
 	}
 }
 
-// awaitEvent waits for an event, past or to come.
-func (b *bed) awaitEvent(t testing.TB, what string, match func(audit.Event) bool) audit.Event {
+// logged are the events that the audit logs hold now.
+func (b *bed) logged(t testing.TB) (events []audit.Event) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	files := []string{b.path("log", "transactions.jsonl"), b.path("log", "attempts.jsonl")}
-	for event, err := range audit.Read(ctx, files, audit.Filter{}, true) {
+	for event, err := range audit.Read(t.Context(), files, audit.Filter{}, false) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if match(event) {
-			return event
+		events = append(events, event)
+	}
+	return events
+}
+
+// awaitEvent waits for an event, past or to come.
+func (b *bed) awaitEvent(t testing.TB, what string, match func(audit.Event) bool) audit.Event {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		events := b.logged(t)
+		if at := slices.IndexFunc(events, match); at >= 0 {
+			return events[at]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no event of %s within %s; there are:\n%+v", what, patience, events)
 		}
 	}
-	t.Fatalf("no event of %s within %s; there are:\n%+v", what, patience, b.events())
-	return audit.Event{}
 }
 
 // transaction is the event of one transaction, which has ended or is about to.
 func (b *bed) transaction(t testing.TB, txn string) audit.Event {
 	t.Helper()
-	b.awaitEvent(t, "transaction "+txn, func(e audit.Event) bool { return e.Txn == txn && e.Kind == audit.KindTransaction })
-	events := b.events("--id", txn, "--kind", "transaction")
+	its := func(e audit.Event) bool { return e.Txn == txn && e.Kind == audit.KindTransaction }
+	event := b.awaitEvent(t, "transaction "+txn, its)
+	events := slices.DeleteFunc(b.logged(t), func(e audit.Event) bool { return !its(e) })
 	if len(events) != 1 {
 		t.Fatalf("%d events of transaction %s, want one: %+v", len(events), txn, events)
 	}
-	return events[0]
+	return event
 }
 
 // arrived finds the one message of a letter at the relay, holds it to the letter
