@@ -32,6 +32,7 @@ const (
 	StepHello    Step = "greeting the relay"
 	StepTLS      Step = "starting TLS with the relay"
 	StepAuth     Step = "logging in to the relay"
+	StepTurn     Step = "waiting for the sender's own turn at the relay"
 	StepWait     Step = "waiting for a free connection to the relay"
 	StepEnvelope Step = "handing the envelope to the relay"
 	StepData     Step = "sending data to the relay"
@@ -40,10 +41,14 @@ const (
 
 func (e *Error) Error() string { return fmt.Sprintf("%s %q: %v", e.Step, e.Relay, e.Cause) }
 
-// Lent says that a connection could be had and was lost with this transaction,
-// so that another transaction may go well.
+// Lent says that the failure is this transaction's: its connection was lost, or
+// its sender has to go slowly. Another transaction may go well.
 func (e *Error) Lent() bool {
-	return e.Step == StepEnvelope || e.Step == StepData || e.Step == StepDataEnd
+	switch e.Step {
+	case StepTurn, StepEnvelope, StepData, StepDataEnd:
+		return true
+	}
+	return false
 }
 
 // Away says that no transaction can be begun with the relay now, whatever the
@@ -63,7 +68,7 @@ func (e *Error) ClientReply() smtp.Reply {
 		if errors.As(e.Cause, &failure) {
 			return failure.ClientReply()
 		}
-	case StepPace:
+	case StepPace, StepTurn:
 		return smtp.NewReply(451, smtp.EnhancedCode{4, 4, 5}, "the relay takes messages slowly now, try again soon")
 	case StepTLS:
 		return smtp.NewReply(451, smtp.EnhancedCode{4, 7, 5}, "the relay's TLS could not be verified; the administrator of this host can see why")
@@ -136,6 +141,7 @@ var (
 	errNoEndpoints = errors.New("the relay's name has no address")
 	errAlone       = errors.New("the relay has failed too often")
 	errPaced       = errors.New("others wait for their turn already")
+	errSlowed      = errors.New("the relay takes this sender's messages slowly now, and those of others")
 	errBusy        = errors.New("all connections were busy for too long")
 	errExtraReply  = errors.New("the relay sent more replies than there were commands")
 	errLess        = errors.New("the relay offers less than it did before")

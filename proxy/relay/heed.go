@@ -21,6 +21,8 @@ func (p *Pool) notLent(err error) *Error {
 		return failure
 	case errors.Is(err, errPaced):
 		return &Error{Relay: p.options.Name, Step: StepPace, Cause: err}
+	case errors.Is(err, errSlowed):
+		return &Error{Relay: p.options.Name, Step: StepTurn, Cause: err}
 	}
 	return p.fail(StepWait, err)
 }
@@ -55,7 +57,7 @@ func (p *Pool) crowd() bool {
 // slowDown heeds a complaint about a MAIL that went over c.
 func (p *Pool) slowDown(c *conn) {
 	if interval, changed := p.slots.slowDown(c.raises, c.holder); changed {
-		p.options.Logger.Info("relay wants messages more slowly", zap.Duration("interval", interval))
+		p.options.Logger.Info("relay wants a sender's messages more slowly", zap.String("holder", c.holder), zap.Duration("interval", interval))
 	}
 }
 

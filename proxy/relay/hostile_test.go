@@ -135,14 +135,14 @@ func TestTransient(t *testing.T) {
 	}
 }
 
-// A failure is either before a transaction could be begun or in one.
+// A failure is either the relay's, whatever the message, or one transaction's.
 func TestAway(t *testing.T) {
 	for _, step := range []Step{StepBreaker, StepPace, StepResolve, StepConnect, StepGreeting, StepHello, StepTLS, StepAuth, StepWait} {
 		if e := (&Error{Step: step}); !e.Away() || e.Lent() {
 			t.Errorf("%s", step)
 		}
 	}
-	for _, step := range []Step{StepEnvelope, StepData, StepDataEnd} {
+	for _, step := range []Step{StepTurn, StepEnvelope, StepData, StepDataEnd} {
 		if e := (&Error{Step: step}); e.Away() || !e.Lent() {
 			t.Errorf("%s", step)
 		}

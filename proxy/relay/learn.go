@@ -7,8 +7,8 @@ import "time"
 
 // settle says anew whether there is anything to watch.
 func (s *slots) settle() {
-	learning := !s.breaker.quiet() || s.limit.now < s.limit.most || s.pace.learnt > 0
-	s.timed = learning || s.pace.interval() > 0
+	learning := !s.breaker.quiet() || s.limit.now < s.limit.most || len(s.pace.slowed) > 0
+	s.timed = learning || !s.pace.rests()
 	s.learning.Store(learning)
 }
 
@@ -29,11 +29,12 @@ func (s *slots) answered(holder string, took bool) (closed bool) {
 	defer s.mu.Unlock()
 	closed = s.breaker.succeed()
 	if took {
-		s.pace.succeed(holder)
+		now := time.Now()
+		s.pace.succeed(holder, now)
 		if s.limit.succeed() {
 			s.resize(1)
 		}
-		s.serve(time.Now())
+		s.serve(now)
 	}
 	s.settle()
 	return closed
@@ -86,29 +87,29 @@ func (s *slots) crowded(idle int) (limit, spare int, meant bool) {
 	return s.limit.now, max(0, s.free), true
 }
 
-// slowDown heeds the relay's complaint about a MAIL of holder, which was sent
-// after so many raises of the pace. It tells the pace if that changed it.
-func (s *slots) slowDown(raises uint32, holder string) (interval time.Duration, changed bool) {
+// slowDown heeds the relay's complaint about a MAIL of a holder, which was sent
+// after so many raises of the pace. It tells the holder's pace if that changed it.
+func (s *slots) slowDown(begun uint32, name string) (interval time.Duration, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if raises != s.raises.Load() || !s.pace.raise(holder, now) {
-		return 0, false // one burst of complaints is one
+	raises := s.raises.Load() + 1
+	if !s.pace.raise(name, begun, raises, now) {
+		return 0, false
 	}
-	s.raises.Add(1)
+	s.raises.Store(raises)
 	s.settle()
-	s.shed(now)
+	if h := s.holders[name]; h != nil {
+		s.shedOf(h, now)
+	}
 	s.tick(now)
-	return s.pace.interval(), true
+	return s.pace.slowed[name].interval, true
 }
 
-// shed sends away those for whom there is no turn of the pace within patience:
-// always the last one of the holder with the most of them.
-func (s *slots) shed(now time.Time) {
-	if s.pace.interval() == 0 {
-		return
-	}
-	for s.waiting() > s.pace.room(now, s.patience) {
+// shed sends away those for whom there is no turn within patience after one of h
+// came: of all that wait always the last one of the holder with the most of them.
+func (s *slots) shed(h *holder, now time.Time) {
+	for s.pace.least > 0 && wait(s.pace.next, now, s.pace.least, s.waiting()-1) > s.patience {
 		longest := s.turn[0]
 		for _, h := range s.turn {
 			if len(h.waiting) >= len(longest.waiting) {
@@ -116,6 +117,23 @@ func (s *slots) shed(now time.Time) {
 			}
 		}
 		s.dismiss(longest, len(longest.waiting)-1, errPaced)
+	}
+	s.shedOf(h, now)
+}
+
+// shedOf is shed for the pace of one holder. While others have turns the reason
+// is one that concerns this holder alone.
+func (s *slots) shedOf(h *holder, now time.Time) {
+	own := s.pace.slowed[h.name]
+	if own == nil || h.name == prober {
+		return
+	}
+	why := errPaced
+	if ok, _ := s.turnOfSlowed(now); ok {
+		why = errSlowed
+	}
+	for len(h.waiting) > 0 && wait(own.next, now, own.interval, len(h.waiting)-1) > s.patience {
+		s.dismiss(h, len(h.waiting)-1, why)
 	}
 }
 
@@ -140,17 +158,28 @@ func (s *slots) dismissAll(err error) {
 	}
 }
 
-// tick has the next turn of the pace served when it comes, if somebody waits for
+// tick has the next turn of a pace served when it comes, if somebody waits for
 // it. The timer belongs to slots; it serves once and ends.
 func (s *slots) tick(now time.Time) {
-	if s.ticking || len(s.turn) == 0 || s.free <= 0 || s.pace.due(now) {
+	if s.pace.rests() || s.free <= 0 {
 		return
 	}
-	s.ticking = true
-	time.AfterFunc(s.pace.next.Sub(now), func() {
+	var next time.Time
+	for _, h := range s.turn {
+		if at := s.pace.when(h.name); at.After(now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	if next.IsZero() || !s.ticks.IsZero() && !next.Before(s.ticks) {
+		return
+	}
+	s.ticks = next
+	time.AfterFunc(next.Sub(now), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.ticking = false
+		if s.ticks.Equal(next) {
+			s.ticks = time.Time{}
+		}
 		s.serve(time.Now())
 	})
 }
@@ -162,10 +191,37 @@ func (s *slots) ready(now time.Time) (bool, time.Time) {
 	if ok, at := s.breaker.ready(now); !ok {
 		return false, at
 	}
-	interval, waiting := s.pace.interval(), s.waiting()
-	if interval == 0 || waiting < s.pace.room(now, s.patience) {
+	if s.pace.least > 0 {
+		if late := wait(s.pace.next, now, s.pace.least, s.waiting()) - s.patience; late > 0 {
+			return false, now.Add(late)
+		}
+	}
+	return s.turnOfSlowed(now)
+}
+
+// turnOfSlowed says whether anybody's own pace lets one more in, and otherwise
+// when. Whoever is not slowed has a turn; but if all that send now are slowed
+// then it is the relay that is slow.
+func (s *slots) turnOfSlowed(now time.Time) (bool, time.Time) {
+	if s.pace.othersServed(now) {
 		return true, now
 	}
-	wait := max(0, s.pace.next.Sub(now)) + time.Duration(waiting)*interval
-	return false, now.Add(wait - s.patience)
+	var first time.Time
+	for name, own := range s.pace.slowed {
+		if now.Sub(own.seen) >= lately {
+			continue
+		}
+		turns := 0
+		if h := s.holders[name]; h != nil {
+			turns = len(h.waiting)
+		}
+		late := wait(own.next, now, own.interval, turns) - s.patience
+		if late <= 0 {
+			return true, now
+		}
+		if at := now.Add(late); first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first.IsZero(), first
 }

@@ -6,72 +6,56 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
-// How the pace is learnt.
-const (
-	firstPace   = 100 * time.Millisecond
-	slowestPace = 5 * time.Second
-	fastestPace = 10 * time.Millisecond // below that there is none
-)
-
-// pace is the least time between two MAIL commands: what configuration says, or
-// what the relay's replies have taught, whichever is longer. It doubles when the
-// relay says that it comes too fast and falls by a fifth with each message that
-// the relay takes. It knows no lock and no clock: slots guards it.
+// pace is the least time between two MAIL commands: between anybody's by
+// configuration, and between those of one holder by what the relay's replies to
+// this holder have taught. A relay that refuses some senders slows nobody else
+// down; one that takes too much from everybody says so to everybody. It knows no
+// lock and no clock: slots guards it.
 type pace struct {
-	least   time.Duration // by configuration
-	learnt  time.Duration
-	next    time.Time // no MAIL before
-	blamed  string    // whose MAIL was the last raise's
-	excused bool      // others' messages were taken since
+	least  time.Duration // by configuration
+	next   time.Time     // no MAIL before, for that
+	slowed map[string]*slowed
+	served time.Time // when a message of somebody who is not slowed was taken
+	whose  string    // it was
+	swept  time.Time
 }
 
 func newPace(rate float64) pace {
-	if rate <= 0 {
-		return pace{}
+	p := pace{slowed: map[string]*slowed{}}
+	if rate > 0 {
+		p.least = time.Duration(float64(time.Second) / rate)
 	}
-	return pace{least: time.Duration(float64(time.Second) / rate)}
+	return p
 }
 
-func (p *pace) interval() time.Duration { return max(p.least, p.learnt) }
+// when is the time before which a holder may not send MAIL.
+func (p *pace) when(name string) time.Time {
+	if s := p.slowed[name]; s != nil && s.next.After(p.next) {
+		return s.next
+	}
+	return p.next
+}
 
-// due says whether a MAIL may go now.
-func (p *pace) due(now time.Time) bool { return p.interval() == 0 || !now.Before(p.next) }
+// due says whether a MAIL of a holder may go now.
+func (p *pace) due(name string, now time.Time) bool { return !now.Before(p.when(name)) }
 
 // take uses the turn.
-func (p *pace) take(now time.Time) {
-	if interval := p.interval(); interval > 0 {
-		p.next = now.Add(interval)
+func (p *pace) take(name string, now time.Time) {
+	if p.least > 0 {
+		p.next = now.Add(p.least)
+	}
+	if s := p.slowed[name]; s != nil {
+		s.next, s.seen = now.Add(s.interval), now
 	}
 }
 
-// room is how many turns come within patience.
-func (p *pace) room(now time.Time, patience time.Duration) int {
-	wait := max(0, p.next.Sub(now))
-	if wait > patience {
-		return 0
-	}
-	return int((patience-wait)/p.interval()) + 1
-}
+// rests says that there is nothing to wait for.
+func (p *pace) rests() bool { return p.least == 0 && len(p.slowed) == 0 }
 
-// raise slows down after the relay's complaint about a MAIL of holder. Who is
-// refused while others are served is refused for what it sends, and does not
-// slow the others down.
-func (p *pace) raise(holder string, now time.Time) bool {
-	if p.learnt > 0 && p.excused && p.blamed == holder {
-		return false
-	}
-	p.learnt = min(max(firstPace, 2*p.interval()), slowestPace)
-	p.next = now.Add(p.interval())
-	p.blamed, p.excused = holder, false
-	return true
-}
-
-// succeed speeds up after the relay took a message of holder.
-func (p *pace) succeed(holder string) {
-	if p.learnt = p.learnt * 4 / 5; p.learnt < fastestPace {
-		p.learnt = 0
-	}
-	p.excused = p.excused || p.blamed != holder
+// wait is how long the last of so many has to wait for a turn, where the next
+// one comes at a time.
+func wait(next, now time.Time, interval time.Duration, turns int) time.Duration {
+	return max(0, next.Sub(now)) + time.Duration(turns)*interval
 }
 
 // complains says that a refusal of MAIL is about how much we send, as far as

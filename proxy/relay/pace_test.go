@@ -123,32 +123,6 @@ func TestBurstOfComplaintsIsOne(t *testing.T) {
 	})
 }
 
-// Whoever alone is refused, while others' messages are taken, does not slow
-// them down.
-func TestOneHoldersRefusalsDoNotSlowTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		relay := &fakeRelay{}
-		pool := relay.pool(t, nil)
-		relay.set(replying("MAIL FROM:<bad@", "451 4.7.24 SPF"))
-		for range 50 {
-			tx, err := pool.Begin(t.Context(), "uid:666", "bad@example.com", smtp.MailParams{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := tx.Recipients(t.Context(), []smtp.Recipient{{Address: "a@x.test"}}); err != nil {
-				t.Fatal(err)
-			}
-			tx.Abort()
-			if err := deliver(t.Context(), pool, "uid:33"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if pace := pool.Status(time.Now()).Pace; pace > 100*time.Millisecond {
-			t.Fatalf("the pace is %v", pace)
-		}
-	})
-}
-
 // The rate of the configuration holds whatever the clients do, and who would
 // have to wait too long for a turn is sent to the queue at once.
 func TestRate(t *testing.T) {

@@ -36,8 +36,8 @@ type slots struct {
 	limit   limit
 	pace    pace
 	breaker breaker
-	ticking bool // a timer will serve the next turn of the pace
-	timed   bool // the time matters: breaker, limit or pace are not at rest
+	ticks   time.Time // when a timer serves the next turn of a pace; zero: none
+	timed   bool      // the time matters: breaker, limit or pace are not at rest
 
 	learning atomic.Bool   // successes matter, for the same reason
 	surplus  atomic.Bool   // free is below 0
@@ -102,7 +102,7 @@ func (s *slots) request(name string) (answer chan error, h *holder, probing bool
 	}
 	answer = make(chan error, 1)
 	h.waiting = append(h.waiting, answer)
-	s.shed(now)
+	s.shed(h, now)
 	s.tick(now)
 	return answer, h, probing, nil
 }
@@ -186,14 +186,14 @@ func (s *slots) grant(now time.Time) bool {
 
 // fits says that a holder may have one more now.
 func (s *slots) fits(h *holder, now time.Time) bool {
-	return s.free > 0 && (h.held == 0 || h.held+1 <= share*(s.free-1)) && (h.name == prober || s.pace.due(now))
+	return s.free > 0 && (h.held == 0 || h.held+1 <= share*(s.free-1)) && (h.name == prober || s.pace.due(h.name, now))
 }
 
 func (s *slots) take(h *holder, now time.Time) {
 	s.resize(-1)
 	h.held++
 	if h.name != prober { // who sends no MAIL
-		s.pace.take(now)
+		s.pace.take(h.name, now)
 	}
 }
 

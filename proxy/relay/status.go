@@ -12,7 +12,8 @@ type Status struct {
 	Lent    int           `json:"lent"`              // those of transactions
 	Cap     int           `json:"cap"`               // how many there may be now, as far as the relay has said
 	Max     int           `json:"max"`               // how many there may be by configuration
-	Pace    time.Duration `json:"pace_ns"`           // least time between two messages; 0: none
+	Pace    time.Duration `json:"pace_ns"`           // least time between two messages of anybody who sends now; 0: none
+	Slowed  int           `json:"slowed,omitempty"`  // senders that have a pace of their own
 	Ports   []PortStatus  `json:"ports"`
 }
 
@@ -33,7 +34,7 @@ func (s *slots) status(now time.Time) Status {
 	limit := s.limit
 	limit.look(now) // as the next request will
 	status := Status{
-		Breaker: s.breaker.state, Lent: s.limit.now - s.free, Cap: limit.now, Max: limit.most, Pace: s.pace.interval(),
+		Breaker: s.breaker.state, Lent: s.limit.now - s.free, Cap: limit.now, Max: limit.most, Pace: s.pace.everybodys(now), Slowed: len(s.pace.slowed),
 	}
 	if s.breaker.state == BreakerOpen {
 		status.RetryAt = s.breaker.until
