@@ -113,32 +113,28 @@ func TestLimitGrowsWithTime(t *testing.T) {
 	})
 }
 
-// 421 to MAIL on a fresh connection is about the number of connections; with no
-// other connection it cannot be.
-func TestLimitByMail(t *testing.T) {
+// 421 to MAIL may be about the sender: it slows this one down and takes no
+// connection from the others.
+func TestTurnedAwayAtMail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		relay := &fakeRelay{}
-		pool := relay.pool(t, nil)
-		first, err := pool.Begin(t.Context(), "uid:1", "", smtp.MailParams{})
-		if err != nil {
-			t.Fatal(err)
+		pool := relay.pool(t, func(o *Options) { o.Connections = 10 })
+		relay.set(replying("MAIL FROM:<bad@", "421 4.7.0 too many"))
+		for i := range 40 {
+			tx, err := pool.Begin(t.Context(), "uid:33", "good@example.com", smtp.MailParams{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pool.trim(0) // so that the next one dials
+			offer(t, pool, fmt.Sprint("uid:", 1000+i%2), "bad@example.com")
+			tx.Abort()
+			if got := offer(t, pool, "uid:33", "good@example.com"); got != "" {
+				t.Fatal(got)
+			}
+			time.Sleep(time.Second)
 		}
-		defer first.Abort()
-		relay.set(replying("MAIL", "421 4.7.0 too many"))
-		if err := deliver(t.Context(), pool, "uid:2"); err == nil {
-			t.Fatal("no error")
-		}
-		if limit := pool.Status(time.Now()).Cap; limit != 1 {
-			t.Fatalf("the limit is %d", limit)
-		}
-		first.Abort()
-		pool.trim(0)
-		time.Sleep(time.Hour)
-		if err := deliver(t.Context(), pool, "uid:2"); err == nil {
-			t.Fatal("no error")
-		}
-		if limit := pool.Status(time.Now()).Cap; limit != pool.options.Connections {
-			t.Fatalf("the limit is %d", limit)
+		if status := pool.Status(time.Now()); status.Cap != 10 || status.Slowed != 2 || status.Pace != 0 {
+			t.Fatalf("%+v", status)
 		}
 	})
 }

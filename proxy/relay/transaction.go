@@ -103,8 +103,9 @@ func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Rec
 }
 
 // envelopeFailure is why the envelope could not be handed over. A login that
-// the relay asks for or refuses only now counts as one at the start, and so does
-// its being turned away; but a kept connection may just have been idle too long.
+// the relay asks for or refuses only now counts as one at the start. Who is turned
+// away at MAIL goes more slowly: it may be for its address, and says nothing about
+// the number of connections. But a kept one may just have been idle too long.
 func (t *Transaction) envelopeFailure(ctx context.Context, err error) *Error {
 	failure := t.pool.fail(stepOfCause(err), err)
 	switch {
@@ -112,7 +113,7 @@ func (t *Transaction) envelopeFailure(ctx context.Context, err error) *Error {
 	case failure.Away():
 		t.pool.away(failure, false)
 	case t.phase == phaseNew && !t.c.kept && turnedAway(err):
-		t.pool.crowd()
+		t.pool.slowDown(t.c)
 	}
 	return failure
 }
