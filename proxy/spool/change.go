@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/smtpwall/smtpwall/internal/durable"
 	"github.com/smtpwall/smtpwall/internal/logfields"
 )
 
@@ -94,22 +95,34 @@ func (s *Spool) appendProgress(id string, r *record, p Progress) error {
 		return s.gone(id, r, err)
 	}
 	defer f.Close()
-	// What a crash or a full disk has left of an earlier line stays before it.
 	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(line, st.Size()); err != nil {
+	from, err := s.tailOf(f, id, r)
+	if err != nil {
 		return err
 	}
-	// Once only: after a failed fsync the next one may say yes to lost data.
-	if err := f.Sync(); err != nil {
+	size, err := addLine(f, from, st.Size(), line)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.index.resize(r, st.Size()+int64(len(line)))
+	s.index.resize(r, size)
 	return nil
+}
+
+// tailOf is where the tail of a message's file begins.
+func (s *Spool) tailOf(f durable.File, id string, r *record) (int64, error) {
+	s.mu.Lock()
+	tail := r.tail
+	s.mu.Unlock()
+	if tail > 0 {
+		return tail, nil
+	}
+	h, err := readHead(f, id)
+	return h.end(), err
 }
 
 // rename gives a message its next state. The caller holds the record.

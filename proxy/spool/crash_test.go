@@ -45,8 +45,33 @@ func tell(disk *simdisk.Disk) (*world, error) {
 	return w, nil
 }
 
+// tellTries tries a message until its tail is too long, several times, and starts
+// again in between.
+func tellTries(disk *simdisk.Disk) (*world, error) {
+	w := newWorld(disk)
+	w.rest = dues(60)
+	story := []func() error{w.open, func() error { return w.commit("A", Deferred, false) }}
+	for try := range 14 {
+		if try == 9 {
+			story = append(story, w.open)
+		}
+		story = append(story, func() error { return w.settle("A", queued[try%len(queued)]) })
+	}
+	for _, step := range story {
+		if err := step(); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// story is what happens to a spool until something fails.
+type story func(*simdisk.Disk) (*world, error)
+
+var stories = map[string]story{"life": tell, "tries": tellTries}
+
 // steps is how many steps a run without failure takes.
-func steps(t *testing.T, tell func(*simdisk.Disk) (*world, error)) int {
+func steps(t *testing.T, tell story) int {
 	t.Helper()
 	disk := simdisk.New()
 	if _, err := tell(disk); err != nil {
@@ -57,20 +82,22 @@ func steps(t *testing.T, tell func(*simdisk.Disk) (*world, error)) int {
 
 // TestCrashAnywhere stops the machine at every step of a spool's life.
 func TestCrashAnywhere(t *testing.T) {
-	n := steps(t, tell)
-	t.Logf("%d crash points", n)
-	for crash := range n + 1 {
-		disk := simdisk.New()
-		disk.CrashAt = crash
-		w, err := tell(disk)
-		if crash < n && !errors.Is(err, simdisk.ErrCrashed) {
-			t.Fatalf("step %d: %v", crash, err)
-		}
-		losses(12, func(name string, loss simdisk.Loss, seed uint64) {
-			t.Run(fmt.Sprintf("step %d %s", crash, name), func(t *testing.T) {
-				w.checkRestarted(t, disk.Restart(loss, seed), loss)
+	for name, tell := range stories {
+		n := steps(t, tell)
+		t.Logf("%s: %d crash points", name, n)
+		for crash := range n + 1 {
+			disk := simdisk.New()
+			disk.CrashAt = crash
+			w, err := tell(disk)
+			if crash < n && !errors.Is(err, simdisk.ErrCrashed) {
+				t.Fatalf("%s, step %d: %v", name, crash, err)
+			}
+			losses(12, func(loss string, kind simdisk.Loss, seed uint64) {
+				t.Run(fmt.Sprintf("%s, step %d, %s", name, crash, loss), func(t *testing.T) {
+					w.checkRestarted(t, disk.Restart(kind, seed), kind)
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -263,17 +263,17 @@ func FuzzProgress(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want.Reason, want.Rest[0].Reply = clip(reply), clip(reply)
+		want.Reason, want.Rest[0].Reply = clip(reply, maxText), clip(reply, maxReply)
 		if bytes.Count(line, []byte("\n")) != 1 {
 			t.Errorf("%q is not one line", line)
 		}
-		if got, ok, torn := lastProgress(append(before, line...)); !ok || torn || !reflect.DeepEqual(got, want) {
+		if got, ok := lastLine(append(before, line...)); !ok || got.torn || !reflect.DeepEqual(got.Progress, want) {
 			t.Errorf("%q became %+v", line, got)
 		}
 		// A part of a line is none, and hides none before it.
 		for _, n := range []int{1, len(line) / 2, len(line) - 1} {
-			if got, ok, torn := lastProgress(append(bytes.Clone(line), line[:n]...)); !ok || !torn || !reflect.DeepEqual(got, want) {
-				t.Errorf("after %d bytes of another: %+v, %v", n, got, torn)
+			if got, ok := lastLine(append(bytes.Clone(line), line[:n]...)); !ok || !got.torn || !reflect.DeepEqual(got.Progress, want) {
+				t.Errorf("after %d bytes of another: %+v", n, got)
 			}
 		}
 	})

@@ -14,15 +14,17 @@ import (
 // TestFailureAnywhere lets every single step fail once. Who got an error keeps
 // his message, and the spool does not; who got none is safe.
 func TestFailureAnywhere(t *testing.T) {
-	n := steps(t, tell)
-	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EMFILE} {
-		for step := range n {
-			t.Run(fmt.Sprintf("%v at step %d", errno, step), func(t *testing.T) { failAt(t, step, errno) })
+	for name, tell := range stories {
+		n := steps(t, tell)
+		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EMFILE} {
+			for step := range n {
+				t.Run(fmt.Sprintf("%s, %v at step %d", name, errno, step), func(t *testing.T) { failAt(t, tell, step, errno) })
+			}
 		}
 	}
 }
 
-func failAt(t *testing.T, step int, errno syscall.Errno) {
+func failAt(t *testing.T, tell story, step int, errno syscall.Errno) {
 	disk := simdisk.New()
 	var failed simdisk.Step
 	disk.Fail = func(s simdisk.Step) error {

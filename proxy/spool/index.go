@@ -20,6 +20,7 @@ type record struct {
 	interrupted bool
 	blocks      int64  // bytes that it counts for
 	stale       int64  // that its file takes at least, which was a longer one's before
+	tail        int64  // where the tail of the file begins; 0 until the head was read
 	who         *tally // nil until the head was read
 }
 

@@ -1,16 +1,9 @@
 package spool
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
-	"github.com/smtpwall/smtpwall/internal/durable"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
@@ -89,115 +82,4 @@ func (i Item) checkRest() error {
 		}
 	}
 	return nil
-}
-
-// A line of the tail, docs/spool-format.md.
-const (
-	progressPrefix = "progress: "
-	progressStart  = progressPrefix + `{"`
-	progressDigits = 16
-	maxText        = 1000 // bytes of a reason or a reply
-)
-
-// encode is the progress as one line of the tail.
-func (p Progress) encode() ([]byte, error) {
-	p.Reason, p.Relay = clip(p.Reason), clip(p.Relay)
-	if p.Rest != nil {
-		rest := make([]Due, len(p.Rest))
-		for i, d := range p.Rest {
-			rest[i] = Due{Rcpt: d.Rcpt, Reply: clip(d.Reply), Failed: d.Failed}
-		}
-		p.Rest = rest
-	}
-	var b bytes.Buffer
-	b.WriteString(progressPrefix)
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(p); err != nil {
-		return nil, fmt.Errorf("encoding progress: %w", err)
-	}
-	b.Truncate(b.Len() - 1)
-	if b.Len() > maxEntry {
-		return nil, fmt.Errorf("encoding progress: %d bytes are too many", b.Len())
-	}
-	sum := sha256.Sum256(b.Bytes()[len(progressPrefix):])
-	return fmt.Appendf(b.Bytes(), " %x\n", sum[:progressDigits/2]), nil
-}
-
-// clip shortens what others have said to a length that a line can carry for each
-// of many recipients.
-func clip(s string) string {
-	if len(s) > maxText {
-		s = s[:maxText]
-	}
-	return strings.ToValidUTF8(s, "")
-}
-
-// decodeProgress is the inverse of encode, for a line without its end.
-func decodeProgress(line []byte) (p Progress, ok bool) {
-	line, ok = bytes.CutPrefix(line, []byte(progressPrefix))
-	cut := len(line) - progressDigits - 1
-	if !ok || cut < 0 {
-		return p, false
-	}
-	sum := sha256.Sum256(line[:cut])
-	if string(line[cut:]) != fmt.Sprintf(" %x", sum[:progressDigits/2]) {
-		return p, false
-	}
-	return p, json.Unmarshal(line[:cut], &p) == nil
-}
-
-// lastProgress finds the last valid line of a tail, or of the end of one. torn
-// says that something follows it, which a crash or a full disk has cut short.
-func lastProgress(tail []byte) (p Progress, ok, torn bool) {
-	end := len(tail)
-	for {
-		end = bytes.LastIndexByte(tail[:end], '\n')
-		if end < 0 {
-			return p, false, len(tail) > 0
-		}
-		start := bytes.LastIndexByte(tail[:end], '\n') + 1
-		// What a crash has left of an earlier line may stand before the line.
-		// The start cannot be within one, where quotes are escaped.
-		if at := bytes.LastIndex(tail[start:end], []byte(progressStart)); at >= 0 {
-			if p, ok = decodeProgress(tail[start+at : end]); ok {
-				return p, true, end+1 < len(tail)
-			}
-		}
-	}
-}
-
-// How much of a tail is read: near its end, where the last line mostly is, or
-// else all that can be.
-const (
-	nearTail = 8 << 10
-	maxTail  = 64 << 20
-)
-
-// readTail finds the last valid line in the file between from and to.
-func readTail(f durable.File, from, to int64) (p Progress, ok, torn bool, err error) {
-	for _, limit := range []int64{nearTail, maxTail} {
-		start := max(from, to-limit)
-		tail, err := readRange(f, start, to)
-		if err != nil {
-			return p, false, false, err
-		}
-		if p, ok, torn = lastProgress(tail); ok || start == from {
-			break
-		}
-	}
-	return p, ok, torn, nil
-}
-
-// readRange reads the file between two offsets, or to its end.
-func readRange(f durable.File, from, to int64) ([]byte, error) {
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return nil, err
-	}
-	b := make([]byte, to-from)
-	n, err := io.ReadFull(f, b)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return b[:n], err
 }

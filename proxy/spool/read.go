@@ -58,12 +58,12 @@ func (s *Spool) Read(id string) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := o.message()
+	m, h, err := o.message()
 	if err != nil {
 		o.file.Close()
 		return nil, s.failed(id, err)
 	}
-	s.learn(id, m.Item)
+	s.learn(id, h)
 	return m, nil
 }
 
@@ -77,11 +77,11 @@ func (s *Spool) Show(id string) (Item, error) {
 		return Item{}, err
 	}
 	defer o.file.Close()
-	item, _, err := o.item()
+	item, h, err := o.item()
 	if err != nil {
 		return Item{}, s.failed(id, err)
 	}
-	s.learn(id, item)
+	s.learn(id, h)
 	return item, nil
 }
 
@@ -107,12 +107,14 @@ func (s *Spool) open(id string) (opened, error) {
 	return opened{file: f, id: id, state: r.state, interrupted: r.interrupted}, nil
 }
 
-// learn keeps whose a message is, for the limits.
-func (s *Spool) learn(id string, item Item) {
+// learn keeps what a head says: whose a message is, for the limits, and where its
+// tail begins.
+func (s *Spool) learn(id string, h head) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.index.records[id]; r != nil {
-		s.index.attribute(r, item.Identity.Key())
+		s.index.attribute(r, h.entry.Identity.Key())
+		r.tail = h.end()
 	}
 }
 
@@ -148,10 +150,11 @@ func (o opened) item() (Item, head, error) {
 
 // progress reads the tail.
 func (o opened) progress(h head, size int64) (Progress, error) {
-	p, ok, torn, err := readTail(o.file, h.end(), size)
+	l, ok, err := readTail(o.file, h.end(), size)
 	if err != nil {
 		return Progress{}, fmt.Errorf("reading the progress: %w", err)
 	}
+	p := l.Progress
 	switch {
 	case ok:
 	case h.version == 1:
@@ -161,22 +164,22 @@ func (o opened) progress(h head, size int64) (Progress, error) {
 	}
 	// What follows the last line was either never synced, or was damaged later,
 	// and then the relay may have had the message since.
-	p.PossibleDuplicate = p.PossibleDuplicate || torn || o.interrupted
+	p.PossibleDuplicate = p.PossibleDuplicate || l.torn || o.interrupted
 	return p, nil
 }
 
 // message reads everything and leaves the file at the beginning of the text.
-func (o opened) message() (*Message, error) {
+func (o opened) message() (*Message, head, error) {
 	item, h, err := o.item()
 	if err != nil {
-		return nil, err
+		return nil, head{}, err
 	}
 	t := &text{file: o.file, start: h.len, size: h.entry.Size}
 	if err := t.rewind(); err != nil {
-		return nil, err
+		return nil, head{}, err
 	}
 	if err := verifyMessage(o.file, h); err != nil {
-		return nil, err
+		return nil, head{}, err
 	}
-	return &Message{Item: item, ReadCloser: t}, t.rewind()
+	return &Message{Item: item, ReadCloser: t}, h, t.rewind()
 }

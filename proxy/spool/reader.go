@@ -97,7 +97,7 @@ func (r *Reader) Read(id string) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := o.message()
+	m, _, err := o.message()
 	if err != nil {
 		o.file.Close()
 		return nil, fmt.Errorf("reading message %s: %w", id, err)

@@ -68,6 +68,8 @@ type world struct {
 	s        *Spool
 	messages map[string]*expected
 
+	rest []Due // what every try says, none of it short
+
 	starting, started int // steps at the ends of the last start
 }
 
@@ -198,7 +200,7 @@ func (w *world) settle(id string, to State) error {
 	torn := func(f fate) fate { f.duplicate = true; return f }
 	m.killed = m.killed.each(torn).each(written).with(next)
 	m.lost = m.lost.each(torn).each(written).with(next)
-	err := w.s.Settle(id, Progress{Attempts: next.attempts, PossibleDuplicate: next.duplicate}, to)
+	err := w.s.Settle(id, Progress{Attempts: next.attempts, PossibleDuplicate: next.duplicate, Rest: w.rest}, to)
 	if err == nil {
 		m.now = next
 		w.durable()

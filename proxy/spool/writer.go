@@ -326,6 +326,7 @@ func (w *Writer) publish(state State, size int64) error {
 	s.index.setStale(w.record, 0)
 	s.index.resize(w.record, size)
 	s.index.setState(w.record, state)
+	w.record.tail = w.head + w.size()
 	w.place, w.record = "", nil // they are the spool's now
 	return nil
 }

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -146,7 +147,7 @@ func TestIdentityLimit(t *testing.T) {
 		t.Errorf("%d and %d bytes", s.UsedBy("uid:33"), s.UsedBy("account:shop"))
 	}
 	// What was settled is ours, whatever the limit.
-	if err := s.Settle(a, Progress{Reason: strings.Repeat("x", 1000), Rest: dues(10)}, Deferred); err != nil {
+	if err := s.Settle(a, Progress{Reason: strings.Repeat("x", 1000), Rest: dues(40)}, Deferred); err != nil {
 		t.Fatal(err)
 	}
 	if s.UsedBy("uid:33") != 4*blockSize {
@@ -211,7 +212,7 @@ func TestNoticesAlone(t *testing.T) {
 func dues(n int) []Due {
 	rest := make([]Due, n)
 	for i := range rest {
-		rest[i].Reply = strings.Repeat("450 later ", 80)
+		rest[i].Reply = fmt.Sprintf("450 %s %d", strings.Repeat("later ", 30), i)
 	}
 	return rest
 }

@@ -63,8 +63,7 @@ func (n *node) has(m *node) bool {
 	return false
 }
 
-// kept is how much of the file a crash cannot touch: what was synced, up to where
-// it was changed since.
+// kept is where the file was first changed since it was synced.
 func (n *node) kept() int {
 	same := 0
 	for same < len(n.data) && same < len(n.synced) && n.data[same] == n.synced[same] {
@@ -163,18 +162,51 @@ func (r *restart) content(n *node) []byte {
 	case r.loss == Power || bytes.Equal(n.data, n.synced):
 		return bytes.Clone(n.synced)
 	}
-	kept := n.kept()
-	cut := kept + r.rand.IntN(len(n.data)-kept+1)
-	switch r.rand.IntN(4) {
+	// Of each block what was synced may be there still, or what is there now:
+	// those before the cut and those behind it differ. What was synced and not
+	// changed since stays.
+	from := n.kept()
+	cut := from + r.rand.IntN(len(n.data)-from+1)
+	switch r.rand.IntN(5) {
 	case 0:
 		return bytes.Clone(n.synced)
 	case 1:
 		return bytes.Clone(n.data)
 	case 2: // the end is missing
-		return bytes.Clone(n.data[:cut])
-	default: // the length is there, the blocks are not
-		torn := bytes.Clone(n.data)
-		clear(torn[cut:])
+		return join(n.data, n.synced, cut)
+	case 3: // the beginning is missing
+		return join(n.synced, n.data, cut)
+	default:
+		return unlucky(n.data, n.synced, cut)
+	}
+}
+
+// unlucky is a file that was extended but lacks the new blocks behind the cut; or
+// one that was cut off but has its old length, with zeros behind the end in the
+// last block, which a file system may write first.
+func unlucky(now, synced []byte, cut int) []byte {
+	if len(now) < len(synced) {
+		torn := bytes.Clone(synced)
+		end := (len(now) + blockSize - 1) / blockSize * blockSize
+		clear(torn[copy(torn, now):min(end, len(torn))])
 		return torn
 	}
+	torn := bytes.Clone(now)
+	if clear(torn[cut:]); cut < len(synced) {
+		copy(torn[cut:], synced[cut:])
+	}
+	return torn
+}
+
+const blockSize = 4096
+
+// join is one content up to the cut, and another from there on.
+func join(before, behind []byte, cut int) []byte {
+	joined := make([]byte, 0, max(len(before), len(behind)))
+	joined = append(joined, before[:min(cut, len(before))]...)
+	if cut >= len(behind) {
+		return joined
+	}
+	joined = append(joined, make([]byte, cut-len(joined))...)
+	return append(joined, behind[cut:]...)
 }
