@@ -91,6 +91,7 @@ func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Rec
 	if err != nil && kept && ctx.Err() == nil {
 		// The relay closed a kept connection: nothing of the message was
 		// handed over, so a new one may try.
+		t.phase, t.accepted = phaseNew, false // MAIL may have been taken there
 		if failure := t.replaceConnection(ctx); failure != nil {
 			return nil, failure
 		}

@@ -129,6 +129,23 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 }
 
+// A relay that says in the middle of an envelope that a kept connection is no
+// longer good gets the whole envelope on a new one.
+func TestKeptConnectionThatEndsAtRcpt(t *testing.T) {
+	for _, reply := range []string{"421 4.4.2 timeout", "530 5.7.0 log in", "503 5.5.1 no"} {
+		r := startRelay(t, testkit.RelayOptions{})
+		pool := newPool(t, r, nil)
+		if err := pool.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.On(testkit.StepRcpt, testkit.Fault{Text: reply, Times: 1, Contains: "b@"})
+		reply, _, err := send(t.Context(), pool, "a: b\r\n\r\n", "a@x.test", "b@x.test")
+		if err != nil || reply.Code != 250 || len(r.Messages()) != 1 {
+			t.Errorf("%v, %v, %d messages", reply, err, len(r.Messages()))
+		}
+	}
+}
+
 // A relay that was taken to know an extension must still know it when the kept
 // connection is replaced.
 func TestReplacedConnectionOffersLess(t *testing.T) {
