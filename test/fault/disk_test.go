@@ -176,6 +176,10 @@ func (f *file) write(p []byte, write func([]byte) (int, error)) (int, error) {
 	return n + rest, err
 }
 
+func (f *file) Truncate(size int64) error {
+	return f.disk.change("truncate", f.name, func() error { return f.File.Truncate(size) })
+}
+
 func (f *file) Sync() error {
 	return f.disk.change("sync", f.name, f.File.Sync)
 }

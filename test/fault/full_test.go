@@ -105,7 +105,7 @@ func TestDiskFillsMeanwhile(t *testing.T) {
 // TestNoSpaceAtEveryStep: the same at each step, where no other program's needs
 // but chance decides which one it is.
 func TestNoSpaceAtEveryStep(t *testing.T) {
-	failEverywhere(t, syscall.ENOSPC, "create", "mkdir", "write", "sync", "rename", "syncdir")
+	failEverywhere(t, syscall.ENOSPC, "create", "mkdir", "write", "truncate", "sync", "rename", "syncdir")
 }
 
 func hostOnSmallDisk(t *testing.T, mode string) *host {

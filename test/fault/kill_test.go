@@ -22,8 +22,11 @@ func TestKillAtEveryStep(t *testing.T) {
 					t.Fatal("the story has no step")
 				}
 				h.kill()
-				h.heal()
 				h.start(plan{})
+				if left := h.files("incoming"); len(left) > 0 {
+					t.Errorf("unfinished messages are there after the start: %v", left)
+				}
+				h.heal()
 				h.settle(t)
 				if t.Failed() {
 					t.Fatalf("killed at point %d", n)

@@ -238,15 +238,17 @@ func (h *host) check(t testing.TB) {
 	}
 }
 
-var spoolDirectories = []string{"incoming", "queue", "hold", "corrupt"}
+// spooled are the files of messages that the spool has custody of, with their
+// directory.
+func (h *host) spooled() []string { return h.files("queue", "hold", "corrupt") }
 
-// spooled are the files of messages in the spool, with their directory.
-func (h *host) spooled() (names []string) {
+// files are those in some of the spool's directories.
+func (h *host) files(dirs ...string) (names []string) {
 	if h.power != nil {
-		return h.power.spooled(h.spool)
+		return h.power.files(h.spool, dirs)
 	}
 	h.in.do(func() {
-		for _, dir := range spoolDirectories {
+		for _, dir := range dirs {
 			found, _ := filepath.Glob(filepath.Join(h.spool, dir, "*"))
 			for _, path := range found {
 				names = append(names, dir+"/"+filepath.Base(path))

@@ -33,7 +33,7 @@ type power struct {
 const never = -1
 
 // changing are the steps after which the disk is not as it was before.
-var changing = []string{"mkdir", "rename", "remove", "syncdir", "write", "sync", "chmod"}
+var changing = []string{"mkdir", "rename", "remove", "syncdir", "write", "truncate", "sync", "chmod"}
 
 // newPower is a disk whose power is lost after so many steps that change it.
 func newPower(disk *simdisk.Disk, after int) *power {
@@ -124,9 +124,9 @@ func (p *power) end() {
 	p.proxy = nil
 }
 
-// spooled are the files of messages, as far as the disk can be read.
-func (p *power) spooled(spool string) (names []string) {
-	for _, dir := range spoolDirectories {
+// files are those in directories of the spool, as far as the disk can be read.
+func (p *power) files(spool string, dirs []string) (names []string) {
+	for _, dir := range dirs {
 		for _, entry := range p.entries(filepath.Join(spool, dir)) {
 			names = append(names, dir+"/"+entry.Name())
 		}

@@ -101,30 +101,48 @@ func TestRelayMisbehaves(t *testing.T) {
 	}
 }
 
-// suffer sends letters to a relay that misbehaves: as the first on a connection
-// and as a later one, short and longer than a buffer.
+// sizes are those of a letter that fits a buffer and of one that does not.
+var sizes = []int{300, 200 << 10}
+
+// suffer sends letters to a relay that misbehaves while the client waits for its
+// word.
 func (h *host) suffer(t *testing.T, m misdeed) {
 	h.restart() // so that it knows nothing of the relay yet
-	relay := h.relay()
-	before := relay.Counters().Faults
-	for _, size := range []int{300, 200 << 10} {
+	before := h.relay().Counters().Faults
+	for _, size := range sizes {
 		l := newLetter()
 		l.size = size
-		relay.DropConnections() // so that the next one begins at the beginning
-		relay.On(m.step, m.fault)
-		if m.end != nil {
-			relay.On(testkit.StepEnd, *m.end)
-		}
+		h.begin(m)
 		got := h.sendAndEndStalls(l, m)
-		relay.ClearFaults()
-		relay.DropConnections() // also those that still stall
+		h.end()
 		if got.code != m.code {
 			t.Errorf("%d octets: the client heard %+v, want %d", size, got, m.code)
 		}
 		h.settle(t)
 	}
-	// Of the two ways to send data the proxy has to use one.
-	if relay.Counters().Faults == before && m.step != testkit.StepChunk && m.step != testkit.StepData {
+	h.checkMet(t, m, before)
+}
+
+// begin lets the relay misbehave from its next connection on.
+func (h *host) begin(m misdeed) {
+	h.relay().DropConnections()
+	h.relay().On(m.step, m.fault)
+	if m.end != nil {
+		h.relay().On(testkit.StepEnd, *m.end)
+	}
+}
+
+// end lets it do no more of that, not even on the connections that still stall.
+func (h *host) end() {
+	h.relay().ClearFaults()
+	h.relay().DropConnections()
+}
+
+// checkMet sees to it that the relay did misbehave. Of the two ways to send data
+// the proxy has to use one.
+func (h *host) checkMet(t *testing.T, m misdeed, before int64) {
+	t.Helper()
+	if h.relay().Counters().Faults == before && m.step != testkit.StepChunk && m.step != testkit.StepData {
 		t.Error("the relay had no occasion for that")
 	}
 }
@@ -145,11 +163,49 @@ func (h *host) sendAndEndStalls(l letter, m misdeed) (got reply) {
 			return false
 		}
 	}
-	if m.fault.Act == testkit.Stall || m.fault.Act == testkit.Silent {
-		for !within(stallTime, ended) {
+	before := h.relay().Counters().Faults
+	for !within(stallTime, ended) {
+		if m.stalls() && h.relay().Counters().Faults > before {
 			h.relay().DropConnections()
 		}
 	}
 	<-done
 	return got
+}
+
+func (m misdeed) stalls() bool { return m.fault.Act == testkit.Stall || m.fault.Act == testkit.Silent }
+
+// TestRelayMisbehavesTowardsTheSpool: the same where the client had its 250
+// before; what the relay refuses for good, the sender is told.
+func TestRelayMisbehavesTowardsTheSpool(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, setup{mode: "queue"})
+	for _, m := range misdeeds() {
+		t.Run(string(m.step)+" "+m.name, func(t *testing.T) {
+			h.restart()
+			before := h.relay().Counters().Faults
+			for _, size := range sizes {
+				if m.code != 250 {
+					m.fault.Times = 1 // the notice is not to be refused
+				}
+				h.sufferLater(t, m, size)
+			}
+			h.checkMet(t, m, before)
+		})
+	}
+}
+
+// sufferLater sends a letter that the relay will misbehave about.
+func (h *host) sufferLater(t *testing.T, m misdeed, size int) {
+	l := newLetter()
+	l.size = size
+	before := h.relay().Counters().Faults
+	h.begin(m)
+	h.must(250, l)
+	_ = within(stallTime, func() bool { return h.relay().Counters().Faults > before || len(h.spooled()) == 0 })
+	h.end()
+	h.settle(t)
+	if refused := m.code != 250; h.ledger.hasArrived(l) == refused {
+		t.Errorf("%d octets: refused %v and arrived %v", size, refused, !refused)
+	}
 }

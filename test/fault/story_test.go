@@ -23,6 +23,15 @@ func stories() []story {
 			h.up()
 			h.drain()
 		}},
+		{"given up, since the relay has them, and then one that stays", setup{}, func(h *host) {
+			h.sendAll(bigLetter(), bigLetter()) // whose files are there to be overwritten
+			h.down()
+			shorter := bigLetter()
+			shorter.size -= 40 << 10
+			h.sendAll(shorter)
+			h.up()
+			h.drain()
+		}},
 		{"taken first, by several clients at once", setup{mode: "queue"}, func(h *host) {
 			h.sendAll(newLetter(), newLetter(), newLetter())
 			h.drain()
