@@ -351,3 +351,25 @@ func TestTooManyRecipientsForTheRelay(t *testing.T) {
 		t.Errorf("kept for %v, and the relay has %d messages", kept, len(b.relay.Messages()))
 	}
 }
+
+// A relay that is silent does not make clients wait until they give up.
+func TestSilentRelay(t *testing.T) {
+	for _, step := range []testkit.RelayStep{testkit.StepGreeting, testkit.StepMail, testkit.StepRcpt} {
+		b := newStand(t, map[string]string{"patience_ms": "100"})
+		b.relay.DropConnections()
+		b.relay.On(step, testkit.Fault{Act: testkit.Stall})
+		p := b.begin(t)
+		began := time.Now()
+		p.envelope()
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("silent at %s: the client waited for %v", step, took)
+		}
+		if reply := sendData(p, keptMessage); !strings.HasPrefix(reply, "250 2.0.0 queued") || len(b.kept(t, spool.Deferred)) != 1 {
+			t.Errorf("silent at %s: %s, kept %v", step, reply, b.kept(t))
+		}
+		b.relay.ClearFaults()
+		if reply := p.deliver(keptMessage); !strings.HasPrefix(reply, "250 2.0.0 ") || len(b.relay.Messages()) != 1 {
+			t.Errorf("well after %s: %s", step, reply)
+		}
+	}
+}

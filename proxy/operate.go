@@ -5,14 +5,20 @@ import (
 	"errors"
 	"time"
 
+	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // ErrBusy says that a message is on its way to the relay at this moment.
 var ErrBusy = errors.New("it is being delivered at this moment, try again soon")
 
-// Retry makes a waiting message due now, whatever its schedule.
+// Retry makes a waiting message due now, whatever its schedule; one that is being
+// tried is due again if that try fails.
 func (r *Runner) Retry(id string) error {
+	if r.queue.Active(id) {
+		r.hastened.Store(id, struct{}{})
+		return nil
+	}
 	if r.queue.Retry(id, time.Now()) {
 		r.signal()
 		return nil
@@ -21,8 +27,6 @@ func (r *Runner) Retry(id string) error {
 	switch {
 	case err != nil:
 		return err
-	case item.State == spool.Active:
-		return ErrBusy
 	case item.State == spool.Hold:
 		return errors.New("it is held: smtpwall hold release lets it go")
 	}
@@ -73,14 +77,34 @@ func (r *Runner) Awaken() {
 	}
 	for _, pool := range settings.Relays.ByName {
 		r.running.Go(func() {
-			ctx, cancel := context.WithTimeout(r.working, time.Minute)
+			ctx, cancel := context.WithTimeout(r.working, awakenTime)
 			defer cancel()
-			if pool.Probe(ctx) == nil {
-				for _, route := range settings.Relays.routesOf(pool) {
-					r.queue.Resume(route)
-				}
-				r.signal()
+			if !awaken(ctx, pool) {
+				return
 			}
+			for _, route := range settings.Relays.routesOf(pool) {
+				r.queue.Resume(route)
+			}
+			r.signal()
 		})
+	}
+}
+
+// awakenTime is how long a person's word about the relays is acted upon.
+const awakenTime = time.Minute
+
+// awaken is true when the relay is there. Somebody else may be trying it at this
+// moment, with the connection of before: then it is our turn after him.
+func awaken(ctx context.Context, pool *relay.Pool) bool {
+	for {
+		err := pool.Probe(ctx)
+		if failure := asRelayError(err); failure == nil || failure.Step != relay.StepBreaker {
+			return err == nil
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Second):
+		}
 	}
 }

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
@@ -23,16 +25,21 @@ func (s *session) openDelivery() (refusal smtp.Reply) {
 	for len(t.untried) > 0 {
 		pool := t.untried[0]
 		t.untried = t.untried[1:]
-		begun, err := pool.Begin(s.ctx, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
+		ctx, leave := context.WithCancel(s.ctx)
+		patience := time.AfterFunc(s.settings.Limits.RelayPatience, leave)
+		begun, err := pool.Begin(ctx, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
+		patience.Stop()
 		if err != nil {
+			leave()
 			t.failure = err
 			continue
 		}
 		if reply, bad := unfit(t.envelope.Params, begun.Capabilities()); bad {
 			begun.Abort()
+			leave()
 			return s.mark(reply)
 		}
-		t.relay, t.delivery = pool.Name(), &relayDelivery{session: s, transaction: t, relay: begun}
+		t.relay, t.delivery = pool.Name(), &relayDelivery{session: s, transaction: t, relay: begun, ctx: ctx, leave: leave}
 		return smtp.Reply{}
 	}
 	if t.failure == nil {

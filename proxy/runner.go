@@ -65,6 +65,7 @@ type Runner struct {
 	cut      context.CancelFunc
 	running  sync.WaitGroup // the goroutines of run, load, sweep and tries
 	loading  sync.Mutex     // one scan of the spool at a time
+	hastened sync.Map       // ids of messages that a person wants tried again after the try under way
 	// unsettled has, by id, a settlement that could not be written yet.
 	unsettled sync.Map
 
@@ -230,6 +231,9 @@ func (r *Runner) try(item queue.Item) {
 	again := false
 	defer func() {
 		r.queue.Done(item.ID)
+		if _, hastened := r.hastened.LoadAndDelete(item.ID); hastened {
+			item.Next = time.Time{}
+		}
 		if again {
 			r.queue.Add(item)
 		}

@@ -38,6 +38,10 @@ type Limits struct {
 	IdleTimeout        time.Duration // for one command, from the reply before it
 	DataTimeout        time.Duration // for the whole of one message; and before it, from the first accepted recipient
 	HandshakeTimeout   time.Duration
+	// RelayPatience is how long a relay may take to be reached, and then for an
+	// answer about recipients, before the spool takes its place: many clients wait
+	// for half a minute and no longer.
+	RelayPatience time.Duration
 }
 
 // maxReceived is how many Received fields a message may have before it is taken
@@ -81,8 +85,9 @@ func (r Relays) routesOf(pool *relay.Pool) (routes []string) {
 	return append(routes, pool.Name())
 }
 
-// capabilities are the extensions that every relay honours, as far as is known:
-// before a relay was reached it is asked for nothing beyond the basic service.
+// capabilities are the extensions that every relay honours, as far as is known.
+// One that was not reached yet is trusted to have them: a message that it cannot
+// carry is told of later, and an outage must not make a client give one up.
 // Held messages may be 8-bit, since they wait for a relay that is not known.
 func (s *Settings) capabilities() smtp.Capabilities {
 	if s.Relays.empty() {
@@ -90,7 +95,10 @@ func (s *Settings) capabilities() smtp.Capabilities {
 	}
 	caps := smtp.Capabilities{EightBitMIME: true, UTF8: true, DSN: true, MaxSize: s.Limits.MaxMessage}
 	for _, pool := range s.Relays.ByName {
-		known, _ := pool.Capabilities()
+		known, reached := pool.Capabilities()
+		if !reached {
+			continue
+		}
 		caps.EightBitMIME = caps.EightBitMIME && known.EightBitMIME
 		caps.UTF8 = caps.UTF8 && known.UTF8
 		caps.DSN = caps.DSN && known.DSN

@@ -154,6 +154,7 @@ func (b *stand) newSettings(t testing.TB, options map[string]string) *Settings {
 			MaxErrors:   int(number(options, "max_errors", 20)),
 			IdleTimeout: time.Duration(number(options, "idle_ms", 20000)) * time.Millisecond,
 			DataTimeout: time.Duration(number(options, "data_ms", 20000)) * time.Millisecond, HandshakeTimeout: 5 * time.Second,
+			RelayPatience: time.Duration(number(options, "patience_ms", 20000)) * time.Millisecond,
 		},
 	}
 	if options["accounts"] != "" {

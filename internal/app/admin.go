@@ -17,7 +17,6 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/logfields"
-	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -185,7 +184,7 @@ func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chos
 		}
 		if len(f.IDs) == 0 {
 			for _, id := range b.proxy.spool.IDs(f.States...) {
-				chosen = append(chosen, choice{id, func() error { return underWay(runner.Retry(id)) }})
+				chosen = append(chosen, choice{id, func() error { return gone(runner.Retry(id)) }})
 			}
 		}
 		return chosen, nil
@@ -206,9 +205,9 @@ func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chos
 	return chosen, err
 }
 
-// underWay takes it for done that a message is being tried, or was.
-func underWay(err error) error {
-	if errors.Is(err, proxy.ErrBusy) || errors.Is(err, spool.ErrUnknown) {
+// gone takes it for done that a message is not there any more.
+func gone(err error) error {
+	if errors.Is(err, spool.ErrUnknown) {
 		return nil
 	}
 	return err
@@ -217,7 +216,7 @@ func underWay(err error) error {
 func (b *backend) act(op admin.Op, id string) error {
 	runner := b.proxy.runner
 	if op == admin.Retry {
-		return underWay(runner.Retry(id)) // what a filter found may be gone by now
+		return gone(runner.Retry(id)) // delivered since the filter found it
 	}
 	item, err := b.proxy.spool.Show(id)
 	switch {

@@ -107,6 +107,7 @@ func newLimits(from config.Session) proxy.Limits {
 		IdleTimeout:        from.IdleTimeout,
 		DataTimeout:        from.DataTimeout,
 		HandshakeTimeout:   30 * time.Second,
+		RelayPatience:      20 * time.Second,
 	}
 }
 

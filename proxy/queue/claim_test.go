@@ -17,6 +17,9 @@ func TestClaim(t *testing.T) {
 	if !ok || item.ID != "a" || !item.Next.Equal(now.Add(time.Hour)) {
 		t.Fatalf("%+v, %v", item, ok)
 	}
+	if !q.Active("a") || q.Active("b") || q.Active("nobody") {
+		t.Error("a alone is active")
+	}
 	if _, ok := q.Claim("a"); ok {
 		t.Error("it was claimed twice")
 	}

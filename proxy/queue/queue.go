@@ -92,6 +92,14 @@ func (q *Queue) Claim(id string) (Item, bool) {
 	return e.item(), true
 }
 
+// Active says that an item was taken and is not done.
+func (q *Queue) Active(id string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.items[id]
+	return e != nil && e.active
+}
+
 // Done says that an item is no longer active. Unless it was added meanwhile,
 // the queue knows it no more; Add it if it stays.
 func (q *Queue) Done(id string) {
