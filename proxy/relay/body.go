@@ -239,7 +239,7 @@ func (t *Transaction) awaitGo() {
 		t.body.failure = t.pool.fail(StepData, closedIfEOF(err))
 	case reply.Code == 354:
 	case aboutUs(reply):
-		t.body.failure = t.pool.fail(stepOf(reply), &refusal{reply})
+		t.body.failure = t.refused(reply)
 	case reply.Transient() || reply.Permanent():
 		t.body.reply = &reply
 		// The relay keeps the envelope after it refused DATA.

@@ -35,6 +35,7 @@ const (
 	StepTurn     Step = "waiting for the sender's own turn at the relay"
 	StepWait     Step = "waiting for a free connection to the relay"
 	StepEnvelope Step = "handing the envelope to the relay"
+	StepDenied   Step = "sending this message under our login to the relay"
 	StepData     Step = "sending data to the relay"
 	StepDataEnd  Step = "waiting for the relay's reply to the end of data"
 )
@@ -42,10 +43,10 @@ const (
 func (e *Error) Error() string { return fmt.Sprintf("%s %q: %v", e.Step, e.Relay, e.Cause) }
 
 // Lent says that the failure is this transaction's: its connection was lost, or
-// its sender has to go slowly. Another transaction may go well.
+// the relay does not take it from this sender. Another transaction may go well.
 func (e *Error) Lent() bool {
 	switch e.Step {
-	case StepTurn, StepEnvelope, StepData, StepDataEnd:
+	case StepTurn, StepDenied, StepEnvelope, StepData, StepDataEnd:
 		return true
 	}
 	return false
@@ -74,6 +75,8 @@ func (e *Error) ClientReply() smtp.Reply {
 		return smtp.NewReply(451, smtp.EnhancedCode{4, 7, 5}, "the relay's TLS could not be verified; the administrator of this host can see why")
 	case StepAuth, StepHello:
 		return smtp.NewReply(451, smtp.EnhancedCode{4, 3, 5}, "the relay does not accept this host now; the administrator of this host can see why")
+	case StepDenied:
+		return smtp.NewReply(451, smtp.EnhancedCode{4, 7, 0}, "the relay does not accept this message from this host now; the administrator of this host can see why")
 	case StepWait:
 		return smtp.NewReply(451, smtp.EnhancedCode{4, 4, 5}, "all connections to the relay are busy, try again soon")
 	case StepEnvelope, StepData, StepDataEnd:

@@ -61,6 +61,17 @@ func (p *Pool) slowDown(c *conn) {
 	}
 }
 
+// denied heeds that the relay asked for a login, or refused ours, behind MAIL on c.
+// If it had worked there that is about whoever sends, unless the relay says so to
+// everybody.
+func (p *Pool) denied(c *conn) Step {
+	p.slowDown(c)
+	if p.options.Username == "" || p.slots.denied(c.holder) {
+		return StepAuth
+	}
+	return StepDenied
+}
+
 // answered notes that the relay gave its word on a message, where that matters.
 func (p *Pool) answered(c *conn, took bool) {
 	if p.slots.learning.Load() && p.slots.answered(c.holder, took) {

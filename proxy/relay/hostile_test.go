@@ -142,7 +142,7 @@ func TestAway(t *testing.T) {
 			t.Errorf("%s", step)
 		}
 	}
-	for _, step := range []Step{StepTurn, StepEnvelope, StepData, StepDataEnd} {
+	for _, step := range []Step{StepTurn, StepDenied, StepEnvelope, StepData, StepDataEnd} {
 		if e := (&Error{Step: step}); e.Away() || !e.Lent() {
 			t.Errorf("%s", step)
 		}

@@ -106,6 +106,13 @@ func (s *slots) slowDown(begun uint32, name string) (interval time.Duration, cha
 	return s.pace.slowed[name].interval, true
 }
 
+// denied says whether the relay lets nobody send, as it did not let this holder.
+func (s *slots) denied(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pace.deny(name, time.Now())
+}
+
 // shed sends away those for whom there is no turn within patience after one of h
 // came: of all that wait always the last one of the holder with the most of them.
 func (s *slots) shed(h *holder, now time.Time) {

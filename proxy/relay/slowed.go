@@ -22,7 +22,18 @@ type slowed struct {
 	next     time.Time // no MAIL of it before
 	raises   uint32    // of anybody's pace, up to the last one of this
 	seen     time.Time // when it sent MAIL
+	denied   denial
 }
+
+// denial says what is known of a holder that the relay did not let send, though
+// we had logged in.
+type denial uint8
+
+const (
+	never   denial = iota
+	denied         // and nobody was served since who had never been
+	excused        // others were: it is about this holder
+)
 
 // raise slows a holder down after a complaint about a MAIL of it, which was begun
 // after so many raises. It is the raises-th; false if that was known already, since
@@ -50,11 +61,39 @@ func (p *pace) succeed(name string, now time.Time) {
 	s := p.slowed[name]
 	if s == nil {
 		p.served, p.whose = now, name
+		p.excuse()
 		p.sweep(now)
 		return
 	}
 	if s.interval = s.interval * 4 / 5; s.interval < fastestPace {
 		delete(p.slowed, name)
+	}
+}
+
+// deny notes that the relay did not let a holder send. It says whether that is
+// not about this one: then several were denied in a row, and nobody is served.
+func (p *pace) deny(name string, now time.Time) bool {
+	if s := p.slowed[name]; s != nil && s.denied == never {
+		s.denied = denied
+	}
+	if p.othersServed(now) {
+		return false
+	}
+	n := 0
+	for _, s := range p.slowed {
+		if s.denied == denied {
+			n++
+		}
+	}
+	return n >= breakerFailures
+}
+
+// excuse says that nobody's denial so far was about us.
+func (p *pace) excuse() {
+	for _, s := range p.slowed {
+		if s.denied == denied {
+			s.denied = excused
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func attack(t *testing.T, pool *Pool, holder string, sometimes bool, done chan s
 		select {
 		case <-done:
 			return
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

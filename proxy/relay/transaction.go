@@ -98,33 +98,38 @@ func (t *Transaction) recipientFlight(ctx context.Context, recipients []smtp.Rec
 		replies, err = t.sendEnvelope(recipients, withData)
 	}
 	if err != nil {
-		return nil, t.envelopeFailure(ctx, err)
+		return nil, t.envelopeFailure(err)
 	}
 	return replies, nil
 }
 
-// envelopeFailure is why the envelope could not be handed over. A login that
-// the relay asks for or refuses only now counts as one at the start. Who is turned
-// away at MAIL goes more slowly: it may be for its address, and says nothing about
-// the number of connections. But a kept one may just have been idle too long.
-func (t *Transaction) envelopeFailure(ctx context.Context, err error) *Error {
-	failure := t.pool.fail(stepOfCause(err), err)
-	switch {
-	case ctx.Err() != nil:
-	case failure.Away():
-		t.pool.away(failure, false)
-	case t.phase == phaseNew && !t.c.kept && turnedAway(err):
-		t.pool.slowDown(t.c)
-	}
-	return failure
-}
-
-func stepOfCause(err error) Step {
+// envelopeFailure is why the envelope could not be handed over.
+func (t *Transaction) envelopeFailure(err error) *Error {
 	var r *refusal
 	if errors.As(err, &r) {
-		return stepOf(r.reply)
+		return t.refused(r.reply)
 	}
-	return StepEnvelope
+	return t.pool.fail(StepEnvelope, err)
+}
+
+// refused is the failure that a reply about us amounts to. Who is turned away at
+// MAIL goes more slowly: it may be for its address, and says nothing about the
+// number of connections. A kept connection may just have been idle too long, or
+// its login; but not one that took MAIL.
+func (t *Transaction) refused(reply smtp.Reply) *Error {
+	step, stale := stepOf(reply), t.c.kept && t.phase == phaseNew
+	switch {
+	case stale:
+	case step == StepAuth:
+		step = t.pool.denied(t.c)
+	case reply.Code == 421 && t.phase == phaseNew:
+		t.pool.slowDown(t.c)
+	}
+	failure := t.pool.fail(step, &refusal{reply})
+	if failure.Away() && !stale {
+		t.pool.away(failure, false)
+	}
+	return failure
 }
 
 // replaceConnection dials in place of a connection that went away. The slot

@@ -42,12 +42,12 @@ func TestRepliesAboutUs(t *testing.T) {
 		reply string
 		want  Step
 	}{
-		{testkit.StepMail, "530 5.7.0 Authentication required", StepAuth},
+		{testkit.StepMail, "530 5.7.0 Authentication required", StepDenied},
 		{testkit.StepMail, "503 5.5.1 nested MAIL command", StepEnvelope},
 		{testkit.StepMail, "354 go ahead", StepEnvelope},
-		{testkit.StepRcpt, "535 5.7.8 session expired", StepAuth},
+		{testkit.StepRcpt, "535 5.7.8 session expired", StepDenied},
 		{testkit.StepRcpt, "421 4.3.2 inner-host.relay.test shutting down", StepEnvelope},
-		{testkit.StepData, "530 5.7.0 Authentication required", StepAuth},
+		{testkit.StepData, "530 5.7.0 Authentication required", StepDenied},
 		{testkit.StepData, "250 2.0.0 what?", StepData},
 	} {
 		t.Run(fmt.Sprint(test.step, " ", test.reply), func(t *testing.T) {
