@@ -144,6 +144,10 @@ func (b *bed) start(s setup) {
 		}
 		b.checkLog(s.errors)
 		b.checkCustody()
+		if b.t.Failed() {
+			said := b.run.said.String()
+			b.t.Logf("smtpwall says:\n%s", said[max(0, len(said)-20_000):])
+		}
 	})
 }
 

@@ -202,6 +202,7 @@ func TestPostfix(t *testing.T) {
 	t.Parallel()
 	for _, mechanisms := range []string{"PLAIN LOGIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256"} {
 		t.Run(mechanisms, func(t *testing.T) {
+			t.Parallel()
 			b := newBed(t, setup{idle: true})
 			p := b.startPostfix(mechanisms)
 			b.start(setup{})

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"regexp"
 	"slices"
 	"strconv"
@@ -88,7 +89,9 @@ func TestSyncBeforeEndOfData(t *testing.T) {
 // awaitMessage waits for the first message at the relay.
 func (b *bed) awaitMessage(t *testing.T) testkit.RelayMessage {
 	t.Helper()
-	messages, err := b.relay.WaitMessages(t.Context(), 1)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	messages, err := b.relay.WaitMessages(ctx, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
