@@ -38,6 +38,8 @@ type bench struct {
 	env      peer.Environment
 	running  []*peer.Running
 	runs     int
+	peers    string // where the peers' directories are
+	mounted  bool   // a file system is mounted there
 }
 
 func newBench(s scenario, opts options, report *report) (*bench, error) {
@@ -45,7 +47,7 @@ func newBench(s scenario, opts options, report *report) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{scenario: s, opts: opts, report: report, dir: dir}
+	b := &bench{scenario: s, opts: opts, report: report, dir: dir, peers: dir}
 	// Programs that change their user must get through.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, errors.Join(err, b.close())
@@ -97,6 +99,7 @@ func (b *bench) close() error {
 	if b.relay != nil {
 		errs = append(errs, b.relay.Stop())
 	}
+	errs = append(errs, b.unmount())
 	if b.opts.keep {
 		fmt.Println("  kept:", b.dir)
 		return errors.Join(errs...)
@@ -107,7 +110,7 @@ func (b *bench) close() error {
 // start starts one of the peers. It runs until close.
 func (b *bench) start(ctx context.Context, name string) (*peer.Running, error) {
 	env := b.env
-	env.Dir = filepath.Join(b.dir, name)
+	env.Dir = filepath.Join(b.peers, name)
 	running, err := peer.Start(ctx, name, env)
 	if err != nil {
 		return nil, err

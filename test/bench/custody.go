@@ -41,7 +41,7 @@ func runTee(ctx context.Context, b *bench) error {
 // runQueue compares how fast messages are accepted that are synced before the
 // 250.
 func runQueue(ctx context.Context, b *bench) error {
-	if err := b.durable(); err != nil {
+	if err := b.durable(ctx); err != nil {
 		return err
 	}
 	one := load.Plan{Connections: 20, Messages: 1, Size: 4 * kibibyte, Time: 2 * time.Second}
@@ -59,7 +59,7 @@ func runQueue(ctx context.Context, b *bench) error {
 
 // runDrain compares how fast a full spool becomes empty.
 func runDrain(ctx context.Context, b *bench) error {
-	if err := b.durable(); err != nil {
+	if err := b.durable(ctx); err != nil {
 		return err
 	}
 	plan := load.Plan{Connections: 20, Sessions: drainCount / 100, Messages: 100, Size: 4 * kibibyte}

@@ -30,6 +30,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
+	if opts.image && os.Geteuid() == 0 && os.Getenv(ownMounts) == "" {
+		exit(withOwnMounts())
+	}
 	exit(run(ctx, opts))
 }
 
@@ -49,6 +52,7 @@ type options struct {
 	quick     bool
 	smtpwall  string
 	dir       string
+	image     bool // for the spools of custody's scenarios
 	json      string
 	keep      bool
 	calm      float64 // per cent; 0: take what comes
@@ -64,6 +68,7 @@ func parse(args []string) (options, error) {
 	flags.BoolVar(&opts.quick, "quick", false, "one short round: to see that everything works, not to quote")
 	flags.StringVar(&opts.smtpwall, "smtpwall", "bin/smtpwall", "the program to measure")
 	flags.StringVar(&opts.dir, "dir", "/var/tmp", "where temporary directories are made, spools in them; on a disk")
+	flags.BoolVar(&opts.image, "image", true, "queue, sync and drain: on an ext4 of their own, in an image there; else there as it is")
 	flags.StringVar(&opts.json, "json", "", "write every sample to this file")
 	flags.BoolVar(&opts.keep, "keep", false, "keep the temporary directory with configurations and output")
 	flags.Float64Var(&opts.calm, "calm", 0, "repeat a measurement while others had more than so many `per cent` of the machine; 0 takes what comes")

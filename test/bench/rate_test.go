@@ -56,7 +56,7 @@ func TestBuildBeforeSaysThatHistoryIsMissing(t *testing.T) {
 
 func TestDurableRefusesMemory(t *testing.T) {
 	b := &bench{dir: "/dev/shm"}
-	if err := b.durable(); err == nil || !strings.Contains(err.Error(), "name a directory on a disk by -dir") {
+	if err := b.durable(t.Context()); err == nil || !strings.Contains(err.Error(), "name a directory on a disk by -dir") {
 		t.Errorf("error %v", err)
 	}
 }

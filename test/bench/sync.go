@@ -21,7 +21,7 @@ type proof struct {
 // runSync shows that what the scenarios queue and drain compare is equally
 // durable: each message is synced after its last octet and before its 250.
 func runSync(ctx context.Context, b *bench) error {
-	if err := b.durable(); err != nil {
+	if err := b.durable(ctx); err != nil {
 		return err
 	}
 	out := tabwriter.NewWriter(b.report.out, 0, 0, 2, ' ', tabwriter.AlignRight)
