@@ -170,9 +170,41 @@ func BenchmarkTee(b *testing.B) {
 				}
 				w.Abort()
 			}
-			b.ReportMetric(float64((cpu(b)-begin).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+			reportCPU(b, begin)
 		})
 	}
+}
+
+// BenchmarkRead is what a try reads before it sends a message, and what it sends.
+func BenchmarkRead(b *testing.B) {
+	for _, size := range []int{4 << 10, 30 << 10, 100 << 10} {
+		b.Run(fmt.Sprintf("%d KiB", size>>10), func(b *testing.B) {
+			s := open(b, b.TempDir(), Options{})
+			id, err := tryPut(s, sampleEntry(), strings.Repeat("0123456789abcde\n", size/16), Deferred)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			buffer := make([]byte, 16<<10)
+			begin := cpu(b)
+			for b.Loop() {
+				m, err := s.Read(id)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for err == nil {
+					_, err = m.Read(buffer)
+				}
+				m.Close()
+			}
+			reportCPU(b, begin)
+		})
+	}
+}
+
+func reportCPU(b *testing.B, begin time.Duration) {
+	b.Helper()
+	b.ReportMetric(float64((cpu(b)-begin).Microseconds())/1000/float64(b.N), "cpu-ms/op")
 }
 
 // cpu is what this process has used of it, the kernel's part included.

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -147,7 +146,12 @@ func verifyMessage(r io.Reader, h head) error {
 	if n != h.entry.Size {
 		return fmt.Errorf("%w: the message has %d bytes instead of %d", ErrDamaged, n, h.entry.Size)
 	}
-	if !bytes.Equal(hash.Sum(nil), h.sum[:]) {
+	return h.verify(digest(hash.Sum(nil)))
+}
+
+// verify compares the message's sum with what the head says.
+func (h head) verify(sum digest) error {
+	if sum != h.sum {
 		return fmt.Errorf("%w: the message is not as it was written", ErrDamaged)
 	}
 	return nil

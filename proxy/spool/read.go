@@ -1,10 +1,14 @@
 package spool
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"sync"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
 )
@@ -20,7 +24,7 @@ func (m *Message) Rewind() error { return m.ReadCloser.(*text).rewind() }
 
 // text is the part of a file that is the message.
 type text struct {
-	file        durable.File
+	*opened
 	start, size int64
 	left        int64
 }
@@ -32,7 +36,7 @@ func (t *text) Read(p []byte) (int, error) {
 	if int64(len(p)) > t.left {
 		p = p[:t.left]
 	}
-	n, err := t.file.Read(p)
+	n, err := t.opened.Read(p)
 	t.left -= int64(n)
 	if errors.Is(err, io.EOF) && t.left > 0 {
 		err = io.ErrUnexpectedEOF // it was all there when we verified it
@@ -40,12 +44,17 @@ func (t *text) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (t *text) Close() error { return t.file.Close() }
+func (t *text) Close() error {
+	t.left = 0
+	return t.close()
+}
 
 func (t *text) rewind() error {
+	if _, err := t.Seek(t.start, io.SeekStart); err != nil {
+		return err
+	}
 	t.left = t.size
-	_, err := t.file.Seek(t.start, io.SeekStart)
-	return err
+	return nil
 }
 
 // Read opens a message of the queue, after having read and verified all of it,
@@ -58,9 +67,9 @@ func (s *Spool) Read(id string) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, h, err := o.message()
+	m, h, err := o.loaded(&s.buffers)
 	if err != nil {
-		o.file.Close()
+		o.close()
 		return nil, s.failed(id, err)
 	}
 	s.learn(id, h)
@@ -76,7 +85,7 @@ func (s *Spool) Show(id string) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	defer o.file.Close()
+	defer o.close()
 	item, h, err := o.item()
 	if err != nil {
 		return Item{}, s.failed(id, err)
@@ -85,26 +94,80 @@ func (s *Spool) Show(id string) (Item, error) {
 	return item, nil
 }
 
-// opened is a message's file.
+// opened is a message's file, or its content.
 type opened struct {
-	file        durable.File
+	io.ReadSeeker
+
+	file        durable.File // nil once it was loaded, or closed
 	id          string
 	state       State
 	interrupted bool
+	short       bool // it fits into a buffer
+
+	content []byte // of a file that was loaded
+	free    func() // gives the buffer of it back
+}
+
+// errClosed is what a Message says that was closed.
+var errClosed = fmt.Errorf("reading a message: %w", fs.ErrClosed)
+
+// closed can be read no more.
+type closed struct{}
+
+func (closed) Read([]byte) (int, error)       { return 0, errClosed }
+func (closed) Seek(int64, int) (int64, error) { return 0, errClosed }
+
+// close gives back what there is; after the first time it does nothing.
+func (o *opened) close() (err error) {
+	o.ReadSeeker = closed{}
+	if o.file != nil {
+		err = o.file.Close()
+		o.file = nil
+	}
+	if o.free != nil {
+		o.free()
+		o.content, o.free = nil, nil
+	}
+	return err
+}
+
+// loaded is message. A short file is read at once and closed; all is done with its
+// content then.
+func (o *opened) loaded(buffers *sync.Pool) (*Message, head, error) {
+	if !o.short {
+		return o.message()
+	}
+	buffer := buffers.Get().(*[bufferSize]byte)
+	o.free = func() { buffers.Put(buffer) }
+	n, err := io.ReadFull(o.file, buffer[:])
+	if err == nil { // it has grown
+		if _, err = o.Seek(0, io.SeekStart); err != nil {
+			return nil, head{}, err
+		}
+		return o.message()
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, head{}, fmt.Errorf("reading the file: %w", err)
+	}
+	o.content = buffer[:n]
+	o.ReadSeeker = bytes.NewReader(o.content)
+	o.file.Close() // all of it was read
+	o.file = nil
+	return o.message()
 }
 
 // open opens the file of a message of the queue.
-func (s *Spool) open(id string) (opened, error) {
+func (s *Spool) open(id string) (*opened, error) {
 	r, err := s.claim(id, queued...)
 	if err != nil {
-		return opened{}, err
+		return nil, err
 	}
 	defer r.mu.Unlock()
 	f, err := s.fs.OpenFile(s.queuePath(id, r.fileState()), os.O_RDONLY, 0)
 	if err != nil {
-		return opened{}, fmt.Errorf("reading message %s: %w", id, s.gone(id, r, err))
+		return nil, fmt.Errorf("reading message %s: %w", id, s.gone(id, r, err))
 	}
-	return opened{file: f, id: id, state: r.state, interrupted: r.interrupted}, nil
+	return &opened{ReadSeeker: f, file: f, id: id, state: r.state, interrupted: r.interrupted, short: r.blocks <= bufferSize}, nil
 }
 
 // learn keeps what a head says: whose a message is, for the limits, and where its
@@ -129,12 +192,12 @@ func (s *Spool) failed(id string, err error) error {
 }
 
 // item reads the head and the tail.
-func (o opened) item() (Item, head, error) {
-	h, err := readHead(o.file, o.id)
+func (o *opened) item() (Item, head, error) {
+	h, err := readHead(o, o.id)
 	if err != nil {
 		return Item{}, head{}, err
 	}
-	size, err := o.file.Seek(0, io.SeekEnd)
+	size, err := o.Seek(0, io.SeekEnd)
 	if err != nil {
 		return Item{}, head{}, err
 	}
@@ -149,8 +212,8 @@ func (o opened) item() (Item, head, error) {
 }
 
 // progress reads the tail.
-func (o opened) progress(h head, size int64) (Progress, error) {
-	l, ok, err := readTail(o.file, h.end(), size)
+func (o *opened) progress(h head, size int64) (Progress, error) {
+	l, ok, err := readTail(o, h.end(), size)
 	if err != nil {
 		return Progress{}, fmt.Errorf("reading the progress: %w", err)
 	}
@@ -168,17 +231,22 @@ func (o opened) progress(h head, size int64) (Progress, error) {
 	return p, nil
 }
 
-// message reads everything and leaves the file at the beginning of the text.
-func (o opened) message() (*Message, head, error) {
+// message reads and verifies everything, and is at the beginning of the text then.
+func (o *opened) message() (*Message, head, error) {
 	item, h, err := o.item()
 	if err != nil {
 		return nil, head{}, err
 	}
-	t := &text{file: o.file, start: h.len, size: h.entry.Size}
+	t := &text{opened: o, start: h.len, size: h.entry.Size}
 	if err := t.rewind(); err != nil {
 		return nil, head{}, err
 	}
-	if err := verifyMessage(o.file, h); err != nil {
+	if o.content != nil {
+		err = h.verify(sha256.Sum256(o.content[h.len:h.end()]))
+	} else {
+		err = verifyMessage(o, h)
+	}
+	if err != nil {
 		return nil, head{}, err
 	}
 	return &Message{Item: item, ReadCloser: t}, h, t.rewind()

@@ -83,7 +83,7 @@ func (r *Reader) Show(id string) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	defer o.file.Close()
+	defer o.close()
 	item, _, err := o.item()
 	if err != nil {
 		return Item{}, fmt.Errorf("reading message %s: %w", id, err)
@@ -99,7 +99,7 @@ func (r *Reader) Read(id string) (*Message, error) {
 	}
 	m, _, err := o.message()
 	if err != nil {
-		o.file.Close()
+		o.close()
 		return nil, fmt.Errorf("reading message %s: %w", id, err)
 	}
 	return m, nil
@@ -113,9 +113,9 @@ func (r *Reader) Corrupt() (ids []string, err error) {
 }
 
 // open opens the file of a message, wherever it is.
-func (r *Reader) open(id string) (opened, error) {
+func (r *Reader) open(id string) (*opened, error) {
 	if !validID(id) {
-		return opened{}, ErrUnknown
+		return nil, ErrUnknown
 	}
 	for _, place := range []struct {
 		state State
@@ -128,9 +128,9 @@ func (r *Reader) open(id string) (opened, error) {
 			continue
 		}
 		if err != nil {
-			return opened{}, fmt.Errorf("reading message %s: %w", id, err)
+			return nil, fmt.Errorf("reading message %s: %w", id, err)
 		}
-		return opened{file: f, id: id, state: place.state}, nil
+		return &opened{ReadSeeker: f, file: f, id: id, state: place.state}, nil
 	}
-	return opened{}, ErrUnknown
+	return nil, ErrUnknown
 }

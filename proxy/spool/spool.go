@@ -74,7 +74,7 @@ type Spool struct {
 	group *group // syncs queue/
 
 	minFree int64
-	buffers sync.Pool
+	buffers sync.Pool // of *[bufferSize]byte
 
 	mu     sync.Mutex
 	index  index         // under mu
@@ -115,9 +115,9 @@ func newSpool(dir string, o Options) *Spool {
 		store: store{dir: dir, fs: o.FS}, log: o.Logger, now: time.Now, minFree: o.MinFree,
 		index: newIndex(o.MaxBytes, o.MaxIdentityBytes),
 	}
+	s.buffers.New = func() any { return new([bufferSize]byte) }
 	s.spares.rest = spareRest
 	s.group = newGroup(s.syncQueue, s.log)
-	s.buffers.New = func() any { return new([bufferSize]byte) }
 	return s
 }
 

@@ -179,24 +179,6 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-func TestRewind(t *testing.T) {
-	s := open(t, t.TempDir(), Options{})
-	m, err := s.Read(put(t, s, sampleEntry(), "once and again"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	for _, n := range []int64{4, 100, 100} {
-		b, err := io.ReadAll(io.LimitReader(m, n))
-		if want := "once and again"; err != nil || string(b) != want[:min(int(n), len(want))] {
-			t.Errorf("%q, %v", b, err)
-		}
-		if err := m.Rewind(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestModes(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)

@@ -45,7 +45,7 @@ func lastLine(tail []byte) (l tailLine, ok bool) {
 }
 
 // readTail finds the last valid line in the file between from and to.
-func readTail(f durable.File, from, to int64) (l tailLine, ok bool, err error) {
+func readTail(f io.ReadSeeker, from, to int64) (l tailLine, ok bool, err error) {
 	for _, limit := range []int64{nearTail, 2 * longTail, maxTail} {
 		start := max(from, to-limit)
 		tail, err := readRange(f, start, to)
@@ -62,7 +62,7 @@ func readTail(f durable.File, from, to int64) (l tailLine, ok bool, err error) {
 }
 
 // readRange reads the file between two offsets, or to its end.
-func readRange(f durable.File, from, to int64) ([]byte, error) {
+func readRange(f io.ReadSeeker, from, to int64) ([]byte, error) {
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func TestTailBounded(t *testing.T) {
 				if err != nil || item.Progress.Attempts != p.Attempts || item.Progress.PossibleDuplicate || len(item.Recipients()) != rcpts {
 					t.Fatalf("after %d: %+v, %v", p.Attempts, item.Progress, err)
 				}
-				if tail := item.Stored - first.Stored; tail > longTail+2*int64(len(line)) {
+				if tail := item.Stored - first.Stored; tail > longTail+3*int64(len(line)) {
 					t.Fatalf("after %d a tail of %d bytes, of lines of %d", p.Attempts, tail, len(line))
 				}
 				if used(s) != blocks(item.Stored) || s.UsedBy("uid:33") != used(s) {

@@ -309,8 +309,8 @@ func (w *world) checkAlone(t *testing.T, s *Spool, item Item) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer o.file.Close()
-	raw, err := readRange(o.file, 0, item.Stored)
+	defer o.close()
+	raw, err := readRange(o, 0, item.Stored)
 	if err != nil {
 		t.Fatal(err)
 	}
