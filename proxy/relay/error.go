@@ -8,7 +8,8 @@ import (
 )
 
 // Error is a relay that could not be used: it was not reached, not verified,
-// refused us, or went away. It is never about one message: that is a Reply.
+// refused us, or went away; Lent, it could not be used for one message. The
+// relay's word on a message is a Reply, never an Error.
 type Error struct {
 	Relay string // its name
 	Step  Step
