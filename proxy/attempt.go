@@ -219,7 +219,9 @@ func (a *attempt) deliver(ctx context.Context, message io.Reader) error {
 	for _, pool := range a.settings.Relays.route(a.decision.Relay) {
 		transaction, err := pool.Begin(ctx, a.next.Identity, a.item.Envelope.ReversePath, a.item.Envelope.Params)
 		if err != nil {
-			failure = err
+			if known := asRelayError(failure); known == nil || known.Away() {
+				failure = err // where one relay is there, and slow with this sender, the route is not at rest
+			}
 			continue
 		}
 		defer transaction.Abort()

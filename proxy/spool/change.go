@@ -174,10 +174,12 @@ func (s *Spool) Discard(id string, state State) error {
 
 // removeFrom removes a message in one of these states.
 func (s *Spool) removeFrom(id string, states ...State) error {
-	if err := s.unlink(id, states...); err != nil {
+	f, err := s.unlink(id, s.takeOut, states...)
+	if err != nil {
 		return err
 	}
 	s.group.changeSoon()
+	s.keepLeft(f)
 	return nil
 }
 
@@ -187,7 +189,7 @@ func (s *Spool) removeFrom(id string, states ...State) error {
 // Custody: given up for good when it returns nil. After an error, and after a
 // crash before it returns, the message may still be there.
 func (s *Spool) Drop(id string) error {
-	err := s.unlink(id, queued...)
+	_, err := s.unlink(id, s.erase, queued...)
 	if errors.Is(err, ErrUnknown) {
 		return s.dropCorrupt(id)
 	}
@@ -201,20 +203,22 @@ func (s *Spool) Drop(id string) error {
 	return nil
 }
 
-// unlink removes a message that is in one of these states of the queue.
-func (s *Spool) unlink(id string, states ...State) error {
+// unlink removes a message that is in one of these states of the queue, in this
+// way.
+func (s *Spool) unlink(id string, remove func(string, *record) (left, error), states ...State) (left, error) {
 	r, err := s.claim(id, states...)
 	if err != nil {
-		return err
+		return left{}, err
 	}
 	defer r.mu.Unlock()
-	if err := s.fs.Remove(s.queuePath(id, r.fileState())); err != nil {
-		return fmt.Errorf("removing message %s: %w", id, s.gone(id, r, err))
+	f, err := remove(id, r)
+	if err != nil {
+		return left{}, fmt.Errorf("removing message %s: %w", id, s.gone(id, r, err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.index.forget(id, r)
-	return nil
+	return f, nil
 }
 
 func (s *Spool) dropCorrupt(id string) error {

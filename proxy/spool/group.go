@@ -32,6 +32,7 @@ type group struct {
 	changed uint64      // changes made so far
 	synced  uint64      // those that are durable
 	failing bool        // the last sync has failed
+	failed  uint64      // syncs that have
 
 	all sync.WaitGroup // the goroutine
 }
@@ -59,6 +60,23 @@ func (g *group) changeSoon() {
 	defer g.mu.Unlock()
 	g.changed++
 	g.schedule(g.soon)
+}
+
+// mark is how much was done to the directory, and how many syncs had failed.
+type mark struct{ changed, failures uint64 }
+
+// mark is what was done by now.
+func (g *group) mark() mark {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return mark{g.changed, g.failed}
+}
+
+// durable is what is durable by now.
+func (g *group) durable() mark {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return mark{g.synced, g.failed}
 }
 
 // schedule makes sure that a sync will begin. The caller holds the lock.
@@ -150,6 +168,8 @@ func (g *group) note(upTo uint64, err error) {
 	defer g.mu.Unlock()
 	if err == nil {
 		g.synced = upTo
+	} else {
+		g.failed++
 	}
 	if failing := err != nil; failing != g.failing {
 		g.failing = failing

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // record is what is known of a message without reading its file. Its fields
@@ -13,6 +14,8 @@ import (
 type record struct {
 	// mu is held by who works on the file: one at a time.
 	mu sync.Mutex
+	// readers have the file open. There are more of them only under mu.
+	readers atomic.Int32
 
 	state State // "" once the message is gone
 	// interrupted says that the file is still named as active, since a try

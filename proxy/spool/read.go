@@ -102,7 +102,8 @@ type opened struct {
 	id          string
 	state       State
 	interrupted bool
-	short       bool // it fits into a buffer
+	short       bool    // it fits into a buffer
+	record      *record // nil for a Reader
 
 	content []byte // of a file that was loaded
 	free    func() // gives the buffer of it back
@@ -121,8 +122,7 @@ func (closed) Seek(int64, int) (int64, error) { return 0, errClosed }
 func (o *opened) close() (err error) {
 	o.ReadSeeker = closed{}
 	if o.file != nil {
-		err = o.file.Close()
-		o.file = nil
+		err = o.closeFile()
 	}
 	if o.free != nil {
 		o.free()
@@ -151,9 +151,17 @@ func (o *opened) loaded(buffers *sync.Pool) (*Message, head, error) {
 	}
 	o.content = buffer[:n]
 	o.ReadSeeker = bytes.NewReader(o.content)
-	o.file.Close() // all of it was read
-	o.file = nil
+	o.closeFile() // all of it was read
 	return o.message()
+}
+
+func (o *opened) closeFile() error {
+	err := o.file.Close()
+	o.file = nil
+	if o.record != nil {
+		o.record.readers.Add(-1)
+	}
+	return err
 }
 
 // open opens the file of a message of the queue.
@@ -167,7 +175,8 @@ func (s *Spool) open(id string) (*opened, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading message %s: %w", id, s.gone(id, r, err))
 	}
-	return &opened{ReadSeeker: f, file: f, id: id, state: r.state, interrupted: r.interrupted, short: r.blocks <= bufferSize}, nil
+	r.readers.Add(1)
+	return &opened{ReadSeeker: f, file: f, id: id, state: r.state, interrupted: r.interrupted, short: r.blocks <= bufferSize, record: r}, nil
 }
 
 // learn keeps what a head says: whose a message is, for the limits, and where its

@@ -43,7 +43,11 @@ type spare struct {
 type spares struct {
 	// Under the spool's lock:
 
-	free   []spare // as they came; the last one's pages are nearest
+	free []spare // as they came; the last one's pages are nearest
+	left []left  // as they came, of removed messages; not open
+
+	leftBytes int64
+
 	timer  *time.Timer
 	closed bool
 	rest   time.Duration // tests only: negative is for ever
@@ -86,11 +90,19 @@ func (s *Spool) keepSpare(id string, r *record, f spare) bool {
 // the lock.
 func (s *Spool) scheduleSpares() {
 	sp := &s.spares
-	if sp.timer != nil || sp.closed || sp.rest < 0 || len(sp.free) == 0 {
+	if sp.timer != nil || sp.closed || sp.rest < 0 || len(sp.free)+len(sp.left) == 0 {
 		return
 	}
-	sp.timer = time.AfterFunc(time.Until(sp.free[0].since.Add(sp.rest)), func() { // closeSpares waits for it
-		s.removeSpares(time.Now().Add(-sp.rest))
+	oldest := time.Now()
+	if len(sp.free) > 0 {
+		oldest = sp.free[0].since
+	}
+	if len(sp.left) > 0 && sp.left[0].since.Before(oldest) {
+		oldest = sp.left[0].since
+	}
+	wait := max(time.Until(oldest.Add(sp.rest)), leftPause)
+	sp.timer = time.AfterFunc(wait, func() { // closeSpares waits for it
+		s.removeSpares(time.Now().Add(-sp.rest), leftStep)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		sp.timer = nil
@@ -98,28 +110,44 @@ func (s *Spool) scheduleSpares() {
 	})
 }
 
-// removeSpares removes the files that nobody has taken since then.
-func (s *Spool) removeSpares(since time.Time) {
+// removeSpares removes the files that nobody has taken since then, of those of
+// removed messages so many at most.
+func (s *Spool) removeSpares(since time.Time, atMost int) {
 	s.spares.removing.Lock()
 	defer s.spares.removing.Unlock()
-	s.mu.Lock()
-	n := 0
-	for n < len(s.spares.free) && !s.spares.free[n].since.After(since) {
-		n++
-	}
-	old := slices.Clone(s.spares.free[:n])
-	s.spares.free = slices.Delete(s.spares.free, 0, n)
-	s.mu.Unlock()
 	var size int64
-	for _, f := range old {
+	for _, f := range s.oldSpares(since, atMost) {
 		size += blocks(f.size)
-		if err := errors.Join(f.file.Close(), s.fs.Remove(f.place)); err != nil { // the next start does it
+		var err error
+		if f.file != nil {
+			err = f.file.Close()
+		}
+		if err := errors.Join(err, s.fs.Remove(f.place)); err != nil { // the next start does it
 			s.log.Warn("spare file not removed", zap.String(logfields.Path, f.place), zap.Error(err))
 		}
 	}
 	s.mu.Lock()
 	s.index.spare -= size
 	s.mu.Unlock()
+}
+
+// oldSpares takes them off the lists, so that nobody else does.
+func (s *Spool) oldSpares(since time.Time, atMost int) (old []spare) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp := &s.spares
+	for len(sp.free) > len(old) && !sp.free[len(old)].since.After(since) {
+		old = append(old, sp.free[len(old)])
+	}
+	sp.free = slices.Delete(sp.free, 0, len(old))
+	n := 0
+	for n < min(len(sp.left), atMost) && !sp.left[n].since.After(since) {
+		old = append(old, sp.left[n].spare)
+		sp.leftBytes -= sp.left[n].size
+		n++
+	}
+	sp.left = slices.Delete(sp.left, 0, n)
+	return old
 }
 
 // closeSpares removes all, and keeps none from now on.
@@ -130,7 +158,7 @@ func (s *Spool) closeSpares() {
 		s.spares.timer.Stop()
 	}
 	s.mu.Unlock()
-	s.removeSpares(time.Now())
+	s.removeSpares(time.Now(), maxLeft)
 }
 
 // makeRoom removes all and reports whether there were any.
@@ -139,7 +167,7 @@ func (s *Spool) makeRoom() bool {
 	some := s.index.spare > 0
 	s.mu.Unlock()
 	if some {
-		s.removeSpares(time.Now())
+		s.removeSpares(time.Now(), maxLeft)
 	}
 	return some
 }

@@ -184,6 +184,26 @@ func (w *Writer) openAgain() error {
 	return w.open()
 }
 
+// openLeft takes the file of a message that was removed, or makes one.
+func (w *Writer) openLeft() error {
+	f, ok := w.s.takeLeft(w.record)
+	if !ok {
+		return w.open()
+	}
+	w.place = f.place
+	file, err := w.s.fs.OpenFile(f.place, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	w.file = file
+	st, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	w.stale = st.Size()
+	return nil
+}
+
 // open makes the file.
 func (w *Writer) open() error {
 	place := w.s.incomingPath(w.entry.ID, w.s.files.Add(1))
@@ -266,7 +286,7 @@ func (w *Writer) write(line []byte) error {
 	if w.file != nil {
 		return w.complete(line)
 	}
-	if err := w.open(); err != nil {
+	if err := w.openLeft(); err != nil {
 		return err
 	}
 	head := encodeHead(w.line, w.size(), sha256.Sum256(w.held))
