@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -91,7 +92,7 @@ func TestRunnerRemovesLater(t *testing.T) {
 	disk := simdisk.New()
 	var broken atomic.Bool
 	disk.Fail = func(step simdisk.Step) error {
-		if step.Op == "remove" && broken.Load() {
+		if (step.Op == "remove" || step.Op == "rename") && strings.HasSuffix(step.Name, ".active") && broken.Load() {
 			return syscall.EIO
 		}
 		return nil
