@@ -20,6 +20,9 @@ func relayText(status *relay.Status, now time.Time) string {
 	if status.Pace > 0 {
 		parts = append(parts, fmt.Sprintf("one message each %v", status.Pace.Round(time.Millisecond)))
 	}
+	if status.Slowed > 0 {
+		parts = append(parts, fmt.Sprintf("slow with %d senders whose messages it puts off", status.Slowed))
+	}
 	if ports := portsText(status.Ports); ports != "" {
 		parts = append(parts, ports)
 	}
