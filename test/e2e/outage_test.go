@@ -87,13 +87,23 @@ func (b *bed) startCrowd(t *testing.T) *throng {
 
 // post sends a letter over a connection of its own.
 func (b *bed) post(l letter) (err error) {
-	conn, err := b.Host.DialAs(b.t.Context(), siteUID, netip.MustParseAddrPort("127.0.0.1:2525"))
+	conn, err := b.knock()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return submit(conn, l)
+}
+
+// knock connects, and waits for a proxy where none runs at the moment.
+func (b *bed) knock() (conn *net.TCPConn, err error) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if conn, err = b.Host.DialAs(b.t.Context(), siteUID, netip.MustParseAddrPort("127.0.0.1:2525")); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
 }
 
 func submit(conn net.Conn, l letter) error {
