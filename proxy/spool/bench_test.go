@@ -129,6 +129,27 @@ func BenchmarkTry(b *testing.B) {
 	})
 }
 
+// BenchmarkQueue is messages of 4 KiB that come and go, a thousand at a time.
+func BenchmarkQueue(b *testing.B) {
+	text := strings.Repeat("0123456789abcde\n", 256)
+	s := open(b, b.TempDir(), Options{MaxBytes: 1 << 40})
+	ids := make(chan string, 1000)
+	begin := cpu(b)
+	eachOf(b, 20, func() error {
+		id, err := tryPut(s, sampleEntry(), text, Deferred)
+		for err == nil {
+			select {
+			case ids <- id:
+				return nil
+			case old := <-ids:
+				err = errors.Join(s.Activate(old), s.Sync(context.Background()), s.Remove(old))
+			}
+		}
+		return err
+	})
+	reportCPU(b, begin)
+}
+
 // eachOf does something b.N times, by several at once.
 func eachOf(b *testing.B, workers int, do func() error) {
 	b.Helper()
