@@ -27,6 +27,7 @@ type entry struct {
 type ledger struct {
 	mu      sync.Mutex
 	entries map[string]*entry // by marker and recipient
+	waiting int               // those with a 250 that have not arrived
 	strange []string          // what relays took that nobody sent so
 }
 
@@ -52,9 +53,15 @@ func (b *ledger) end(l letter, last reply, rcpts []reply) {
 		if i < len(rcpts) && rcpts[i].code != 250 {
 			heard = rcpts[i]
 		}
-		b.entries[l.marker+" "+to].heard = heard.code
+		e := b.entries[l.marker+" "+to]
+		if e.heard = heard.code; e.waits() {
+			b.waiting++
+		}
 	}
 }
+
+// waits says that the letter has to arrive yet.
+func (e *entry) waits() bool { return e.heard == 250 && e.arrived == 0 && !e.bounced }
 
 // take counts what a relay took.
 func (b *ledger) take(messages []testkit.RelayMessage) {
@@ -65,6 +72,9 @@ func (b *ledger) take(messages []testkit.RelayMessage) {
 			known := b.entries[m.Marker+" "+to.Path]
 			switch {
 			case known != nil && string(known.digest[:]) == m.Digest:
+				if known.waits() {
+					b.waiting--
+				}
 				known.arrived++
 			case m.ReversePath == "" && b.isSender(to.Path):
 				b.bounce(to.Path)
@@ -82,6 +92,9 @@ func (b *ledger) bounce(sender string) {
 	marker, _, _ := strings.Cut(sender, "@")
 	for key, known := range b.entries {
 		if strings.HasPrefix(key, marker+" ") {
+			if known.waits() {
+				b.waiting--
+			}
 			known.bounced = true
 		}
 	}
@@ -96,7 +109,7 @@ func (b *ledger) verdict(marked map[string]bool) (broken []string) {
 		marker, _, _ := strings.Cut(key, " ")
 		say := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(key+": "+format, args...)) }
 		switch {
-		case e.heard == 250 && e.arrived == 0 && !e.bounced:
+		case e.waits():
 			say("lost: the client heard 250 and no relay has it")
 		case e.heard/100 >= 4 && e.arrived > 0 && !marked[marker]:
 			say("the client heard %d and it arrived %d times", e.heard, e.arrived)
@@ -154,17 +167,12 @@ func (b *ledger) hasArrived(l letter) bool {
 	return b.entries[l.marker+" "+l.to[0]].arrived > 0
 }
 
-// outstanding is how many letters with a 250 no relay has yet.
+// outstanding is how many letters with a 250 no relay has, as far as was
+// collected.
 func (b *ledger) outstanding() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := 0
-	for _, e := range b.entries {
-		if e.heard == 250 && e.arrived == 0 && !e.bounced {
-			n++
-		}
-	}
-	return n
+	return b.waiting
 }
 
 // send submits a letter over a connection of its own and keeps the book.

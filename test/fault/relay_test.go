@@ -95,6 +95,9 @@ func TestRelayMisbehaves(t *testing.T) {
 			t.Parallel()
 			h := newHost(t, setup{relay: testkit.RelayOptions{Without: without}})
 			for _, m := range misdeeds() {
+				if without != nil && !m.inTransaction() {
+					continue // nothing is different before the first MAIL
+				}
 				t.Run(string(m.step)+" "+m.name, func(t *testing.T) { h.suffer(t, m) })
 			}
 		})
@@ -171,6 +174,15 @@ func (h *host) sendAndEndStalls(l letter, m misdeed) (got reply) {
 	}
 	<-done
 	return got
+}
+
+// inTransaction says that the step comes after the relay's connection is ready.
+func (m misdeed) inTransaction() bool {
+	switch m.step {
+	case testkit.StepMail, testkit.StepRcpt, testkit.StepData, testkit.StepChunk, testkit.StepContent, testkit.StepEnd:
+		return true
+	}
+	return false
 }
 
 func (m misdeed) stalls() bool { return m.fault.Act == testkit.Stall || m.fault.Act == testkit.Silent }
