@@ -86,8 +86,9 @@ func (r Relays) routesOf(pool *relay.Pool) (routes []string) {
 }
 
 // capabilities are the extensions that every relay honours, as far as is known.
-// One that was not reached yet is trusted to have them: a message that it cannot
-// carry is told of later, and an outage must not make a client give one up.
+// One that was not reached yet is trusted with 8BITMIME and DSN, which nearly all
+// have: an outage must not make a client give a message up. It is not trusted with
+// SMTPUTF8, which clients ask for without need where it is offered.
 // Held messages may be 8-bit, since they wait for a relay that is not known.
 func (s *Settings) capabilities() smtp.Capabilities {
 	if s.Relays.empty() {
@@ -97,6 +98,7 @@ func (s *Settings) capabilities() smtp.Capabilities {
 	for _, pool := range s.Relays.ByName {
 		known, reached := pool.Capabilities()
 		if !reached {
+			caps.UTF8 = false
 			continue
 		}
 		caps.EightBitMIME = caps.EightBitMIME && known.EightBitMIME
