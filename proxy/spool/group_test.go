@@ -95,6 +95,7 @@ func TestGroupFails(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		disk := &slowDisk{duration: time.Second, fail: errors.New("the disk is gone")}
 		g := newGroup(disk.sync, zap.New(core))
+		defer g.close()
 		var all sync.WaitGroup
 		for range 10 {
 			all.Go(func() {
@@ -120,10 +121,11 @@ func TestGroupFails(t *testing.T) {
 		if err := g.healthy(); err != nil {
 			t.Errorf("still not healthy: %v", err)
 		}
+		disk.mu.Lock()
+		defer disk.mu.Unlock()
 		if disk.durable != disk.made || logs.FilterMessage("spool directory can be synced again").Len() != 1 {
 			t.Errorf("%d of %d durable, %v", disk.durable, disk.made, logs.All())
 		}
-		g.close()
 	})
 }
 
