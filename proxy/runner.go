@@ -158,10 +158,9 @@ func (r *Runner) Add(item spool.Item) {
 	}
 	var next time.Time // at once
 	now := time.Now()
-	if wait := item.Progress.Next.Sub(now); wait > 0 {
-		// By the monotonic clock, so that no jump of the other one moves it;
-		// more than that is of a clock that was wrong.
-		next = now.Add(min(wait, 2*r.backoff.Max))
+	// What lies further ahead was written by a clock that was wrong.
+	if wait := item.Progress.Next.Sub(now); wait > 0 && wait <= 2*r.backoff.Max {
+		next = now.Add(wait) // by the monotonic clock, which does not jump
 	}
 	r.queue.Add(queue.Item{
 		ID: item.ID, Identity: item.Identity.Key(), Route: r.route(item), Next: next, Attempts: item.Progress.Attempts,
