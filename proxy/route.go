@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"context"
 	"errors"
-	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
@@ -25,21 +23,16 @@ func (s *session) openDelivery() (refusal smtp.Reply) {
 	for len(t.untried) > 0 {
 		pool := t.untried[0]
 		t.untried = t.untried[1:]
-		ctx, leave := context.WithCancel(s.ctx)
-		patience := time.AfterFunc(s.settings.Limits.RelayPatience, leave)
-		begun, err := pool.Begin(ctx, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
-		patience.Stop()
+		begun, err := pool.BeginWithin(s.ctx, s.settings.Limits.RelayPatience, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
 		if err != nil {
-			leave()
 			t.failure = err
 			continue
 		}
 		if reply, bad := unfit(t.envelope.Params, begun.Capabilities()); bad {
 			begun.Abort()
-			leave()
 			return s.mark(reply)
 		}
-		t.relay, t.delivery = pool.Name(), &relayDelivery{session: s, transaction: t, relay: begun, ctx: ctx, leave: leave}
+		t.relay, t.delivery = pool.Name(), &relayDelivery{session: s, transaction: t, relay: begun}
 		return smtp.Reply{}
 	}
 	if t.failure == nil {

@@ -20,26 +20,22 @@ type relayDelivery struct {
 	session     *session
 	transaction *transaction
 	relay       *relay.Transaction
-	ctx         context.Context    // of the transaction with the relay
-	leave       context.CancelFunc // ends it
-	promised    int                // recipients that the client was told 250 for
-	accepted    bool               // the relay has one of them at least
-	later       []spool.Due        // those that it does not take now
-	crowd       bool               // and that for their number alone
-	copy        *spool.Writer      // nil until the data begins
-	kept        bool               // the copy is in the spool
+	promised    int           // recipients that the client was told 250 for
+	accepted    bool          // the relay has one of them at least
+	later       []spool.Due   // those that it does not take now
+	crowd       bool          // and that for their number alone
+	copy        *spool.Writer // nil until the data begins
+	kept        bool          // the copy is in the spool
 }
 
 // recipients passes on what the relay says for good. Where it says later, that
 // is for us to wait for, and the client hears 250.
-func (d *relayDelivery) recipients(_ context.Context, rcpts []smtp.Recipient, dataNext bool) ([]smtp.Reply, error) {
+func (d *relayDelivery) recipients(ctx context.Context, rcpts []smtp.Recipient, dataNext bool) ([]smtp.Reply, error) {
 	hand := d.relay.Recipients
 	if dataNext {
 		hand = d.relay.LastRecipients
 	}
-	patience := time.AfterFunc(d.session.settings.Limits.RelayPatience, d.leave)
-	replies, err := hand(d.ctx, rcpts)
-	patience.Stop()
+	replies, err := hand(ctx, rcpts)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +92,6 @@ func (d *relayDelivery) write(p []byte, dotless bool) {
 // abort gives the message up: neither the relay nor the spool has it.
 func (d *relayDelivery) abort() {
 	d.relay.Abort()
-	d.leave()
 	if d.copy != nil {
 		d.copy.Abort()
 	}
@@ -113,7 +108,6 @@ func (d *relayDelivery) finish() result {
 		d.kept = true
 	}
 	reply, err := d.relay.Finish()
-	d.leave()
 	switch {
 	case err == nil && reply.Positive():
 		return d.taken(reply)

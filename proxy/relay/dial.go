@@ -26,10 +26,21 @@ func dialTCP(ctx context.Context, endpoint Endpoint, timeout time.Duration) (net
 // client, and the reply to a message is not waited for in vain.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 20 * time.Second, Interval: 10 * time.Second, Count: 3}
 
+// connectWithin is connect for somebody who waits. That he waits no longer is the
+// relay's failure.
+func (p *Pool) connectWithin(ctx context.Context, patience time.Duration, probing bool) (*conn, *Error) {
+	if patience == 0 {
+		return p.connect(ctx, ctx, probing)
+	}
+	short, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return p.connect(ctx, short, probing)
+}
+
 // connect opens a connection and tells the breaker how that went. A failure
-// because ctx ended is not the relay's.
-func (p *Pool) connect(ctx context.Context, probing bool) (*conn, *Error) {
-	c, failure := p.dial(ctx)
+// because ctx ended is not the relay's; that short, which is in ctx, did is.
+func (p *Pool) connect(ctx, short context.Context, probing bool) (*conn, *Error) {
+	c, failure := p.dial(short)
 	switch {
 	case failure == nil:
 		if p.slots.connected() {

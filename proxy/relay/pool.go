@@ -62,7 +62,7 @@ const prober = ""
 // its faults are seen before the first message, and keeps it. It does not wait
 // for the end of an open breaker's pause. The error is an *Error.
 func (p *Pool) Probe(ctx context.Context) error {
-	c, err := p.lend(ctx, prober)
+	c, err := p.lend(ctx, prober, 0)
 	if err != nil {
 		return err
 	}
@@ -72,10 +72,10 @@ func (p *Pool) Probe(ctx context.Context) error {
 
 // lend gives an idle connection, or a new one. When ctx ends the connection is
 // cut off, whatever waits for it.
-func (p *Pool) lend(ctx context.Context, holder string) (*conn, error) {
-	c, failure := p.tryLend(ctx, holder)
+func (p *Pool) lend(ctx context.Context, holder string, patience time.Duration) (*conn, error) {
+	c, failure := p.tryLend(ctx, holder, patience)
 	if failure != nil && failure.crowded {
-		c, failure = p.tryLend(ctx, holder) // waits for one of those that the relay lets us have
+		c, failure = p.tryLend(ctx, holder, patience) // waits for one of those that the relay lets us have
 	}
 	if failure != nil {
 		return nil, failure
@@ -83,8 +83,8 @@ func (p *Pool) lend(ctx context.Context, holder string) (*conn, error) {
 	return c, nil
 }
 
-func (p *Pool) tryLend(ctx context.Context, holder string) (*conn, *Error) {
-	probing, err := p.slots.acquire(ctx, holder, p.options.Timeouts.Wait)
+func (p *Pool) tryLend(ctx context.Context, holder string, patience time.Duration) (*conn, *Error) {
+	probing, err := p.slots.acquire(ctx, holder, within(p.options.Timeouts.Wait, patience))
 	if err != nil {
 		return nil, p.notLent(err)
 	}
@@ -96,7 +96,7 @@ func (p *Pool) tryLend(ctx context.Context, holder string) (*conn, *Error) {
 	}
 	if c == nil {
 		var failure *Error
-		if c, failure = p.connect(ctx, probing); failure != nil {
+		if c, failure = p.connectWithin(ctx, patience, probing); failure != nil {
 			p.slots.release(holder)
 			return nil, failure
 		}
@@ -215,9 +215,26 @@ func (p *Pool) fail(step Step, cause error) *Error {
 // The error is an *Error; with an open breaker, or a pace that leaves no turn
 // within Timeouts.Pace, it comes at once.
 func (p *Pool) Begin(ctx context.Context, holder, reversePath string, params smtp.MailParams) (*Transaction, error) {
-	c, err := p.lend(ctx, holder)
+	return p.BeginWithin(ctx, 0, holder, reversePath, params)
+}
+
+// BeginWithin is Begin for somebody who waits: patience, if it is not 0, bounds
+// the time to get a connection, and then that of each flight of the envelope,
+// where Timeouts allow more.
+func (p *Pool) BeginWithin(ctx context.Context, patience time.Duration, holder, reversePath string, params smtp.MailParams) (*Transaction, error) {
+	c, err := p.lend(ctx, holder, patience)
 	if err != nil {
 		return nil, err
 	}
-	return newTransaction(p, c, reversePath, params), nil
+	t := newTransaction(p, c, reversePath, params)
+	t.patience = patience
+	return t, nil
+}
+
+// within is the lesser of a timeout and somebody's patience.
+func within(timeout, patience time.Duration) time.Duration {
+	if patience > 0 {
+		return min(timeout, patience)
+	}
+	return timeout
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
@@ -15,6 +16,7 @@ type Transaction struct {
 	c           *conn
 	reversePath string
 	params      smtp.MailParams
+	patience    time.Duration // of who waits for replies to the envelope; 0: as the pool's
 	phase       phase
 	flight      flight
 	refusal     smtp.Reply // of MAIL
@@ -139,7 +141,7 @@ func (t *Transaction) replaceConnection(ctx context.Context) *Error {
 	t.c = nil
 	old.takeBack()
 	_ = old.Close()
-	c, failure := t.pool.connect(ctx, false)
+	c, failure := t.pool.connectWithin(ctx, t.patience, false)
 	if failure != nil {
 		t.pool.slots.release(old.holder)
 		return failure
@@ -169,7 +171,7 @@ func (t *Transaction) sendEnvelope(recipients []smtp.Recipient, withData bool) (
 	if withData {
 		t.flight.add(append(t.flight.line(), dataCommand...))
 	}
-	replies, err := t.flight.send(t.c, t.pool.options.Timeouts.Command)
+	replies, err := t.flight.send(t.c, within(t.pool.options.Timeouts.Command, t.patience))
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 const (
 	maxSpares    = 32
 	maxSpareSize = 32 << 20 // of one
-	spareShare   = 4        // all take at most this part of Options.MaxBytes
+	spareShare   = 2        // all take at most this part of Options.MaxBytes
 	// spareRest is how long one is kept that nobody takes: shorter than it
 	// takes the kernel to write its pages to the disk, which is 30 s.
 	spareRest = 5 * time.Second

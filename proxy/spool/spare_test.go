@@ -35,7 +35,7 @@ func spareFiles(s *Spool) (n int, bytes int64) {
 // TestSpareAgain: the file of a message that was given up becomes another one's,
 // whatever their lengths, and has nothing of the first.
 func TestSpareAgain(t *testing.T) {
-	for _, size := range []int{spillSize + 10, 100_000, 400_000, 1_000_000} {
+	for _, size := range []int{holdSize + 10, 100_000, 400_000, 1_000_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			s := open(t, t.TempDir(), Options{})
 			old := spill(t, s, 400_000)
@@ -150,8 +150,8 @@ func TestSpareBounds(t *testing.T) {
 	}{
 		{1 << 30, 40_000, maxSpares + 5, maxSpares},
 		{1 << 30, maxSpareSize + 2*spillSize, 1, 0},
-		{4_000_000, 300_000, 5, 3},
-		{1_000_000, 300_000, 1, 0},
+		{2_000_000, 300_000, 5, 3},
+		{500_000, 300_000, 1, 0},
 	} {
 		s := open(t, t.TempDir(), Options{MaxBytes: tt.max, MaxIdentityBytes: tt.max})
 		for range 2 {

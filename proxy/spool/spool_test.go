@@ -132,7 +132,7 @@ func TestRoundTrip(t *testing.T) {
 	s := open(t, dir, Options{})
 	texts := map[string]string{
 		"Empty": "", "Plain": "Subject: x\r\n\r\nbody\r\n", "NoEnd": "no end of line", "Blank": "\n\n\r\n\x00\xff",
-		"Buffer": strings.Repeat("x", spillSize), "Spilt": strings.Repeat("y", spillSize+1), "Twice": strings.Repeat("z", 2*spillSize),
+		"Buffer": strings.Repeat("x", holdSize), "Spilt": strings.Repeat("y", holdSize+1), "Twice": strings.Repeat("z", 2*spillSize),
 		"Big": strings.Repeat("0123456789abcdef", 100_000), "Progress": "progress: {} 44136fa355b3678a\n",
 	}
 	before := time.Now().Add(-time.Millisecond)

@@ -18,11 +18,13 @@ import (
 // errDone is for a Writer that was committed or aborted.
 var errDone = errors.New("the message was committed or aborted before")
 
-// A Writer keeps spillSize bytes of the message in memory before it makes a
-// file. Its buffer has room for a head and a line of progress beside them.
+// A Writer keeps holdSize bytes of the message in memory before it makes a file,
+// which it then writes in pieces of spillSize. Its buffer has room for a head and
+// a line of progress beside them.
 const (
 	spillSize  = 32 << 10
-	bufferSize = spillSize + 8<<10
+	holdSize   = spillSize + 4<<10
+	bufferSize = holdSize + 4<<10
 )
 
 // lookEvery is by how much a file may grow before the disk's free space is looked
@@ -134,17 +136,26 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 			w.buffer = w.s.buffers.Get().(*[bufferSize]byte)
 			w.held = w.buffer[:0]
 		}
-		if len(w.held) == spillSize {
+		if len(w.held) >= w.room() {
 			if err := w.spill(); err != nil {
 				w.fail(full(fmt.Errorf("writing message %s: %w", w.entry.ID, err)))
 				return n, w.err
 			}
 		}
-		k := min(len(p), spillSize-len(w.held))
+		k := min(len(p), w.room()-len(w.held))
 		w.held = append(w.held, p[:k]...)
 		p, n = p[k:], n+k
 	}
 	return n, nil
+}
+
+// room is how much is held: a message of 32 KiB with the trace field before it
+// needs no file.
+func (w *Writer) room() int {
+	if w.file == nil {
+		return holdSize
+	}
+	return spillSize
 }
 
 // spill moves what the buffer holds to the file. Each piece begins on a multiple
