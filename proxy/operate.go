@@ -27,6 +27,8 @@ func (r *Runner) Retry(id string) error {
 	switch {
 	case err != nil:
 		return err
+	case item.State == spool.Active: // a session has it, and the relay's answer is due
+		return ErrBusy
 	case item.State == spool.Hold:
 		return errors.New("it is held: smtpwall hold release lets it go")
 	}

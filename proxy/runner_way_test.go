@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -121,4 +122,25 @@ func (b *stand) useSpoolOn(t *testing.T, disk *simdisk.Disk) {
 		t.Fatal(err)
 	}
 	b.settings.Spool = b.spool
+}
+
+// A message that a session has in the spool, while its relay has not answered
+// yet, is nobody else's.
+func TestRetryOfASessionsMessage(t *testing.T) {
+	b := newStand(t, nil)
+	id := b.keep(t, spool.Active, spool.Progress{}, "a@example.net")
+	r := b.newRunner(t)
+	if err := r.Retry(id); !errors.Is(err, ErrBusy) {
+		t.Errorf("retry: %v", err)
+	}
+	item, err := b.spool.Show(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Drop(item); !errors.Is(err, ErrBusy) {
+		t.Errorf("drop: %v", err)
+	}
+	if r.pass(time.Now()); len(b.delivered(t)) != 0 || len(b.kept(t, spool.Active)) != 1 {
+		t.Errorf("delivered %v, active %v", b.delivered(t), b.kept(t, spool.Active))
+	}
 }

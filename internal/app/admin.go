@@ -17,6 +17,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -184,7 +185,7 @@ func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chos
 		}
 		if len(f.IDs) == 0 {
 			for _, id := range b.proxy.spool.IDs(f.States...) {
-				chosen = append(chosen, choice{id, func() error { return gone(runner.Retry(id)) }})
+				chosen = append(chosen, choice{id, func() error { return underWay(runner.Retry(id)) }})
 			}
 		}
 		return chosen, nil
@@ -205,9 +206,9 @@ func (b *backend) choose(ctx context.Context, op admin.Op, f spool.Filter) (chos
 	return chosen, err
 }
 
-// gone takes it for done that a message is not there any more.
-func gone(err error) error {
-	if errors.Is(err, spool.ErrUnknown) {
+// underWay takes it for done that a message is being delivered, or was.
+func underWay(err error) error {
+	if errors.Is(err, proxy.ErrBusy) || errors.Is(err, spool.ErrUnknown) {
 		return nil
 	}
 	return err
@@ -216,7 +217,7 @@ func gone(err error) error {
 func (b *backend) act(op admin.Op, id string) error {
 	runner := b.proxy.runner
 	if op == admin.Retry {
-		return gone(runner.Retry(id)) // delivered since the filter found it
+		return underWay(runner.Retry(id)) // delivered since the filter found it
 	}
 	item, err := b.proxy.spool.Show(id)
 	switch {
