@@ -226,23 +226,27 @@ func (r *Runner) run() {
 // stays. A panic is a programmer's error: the message is left alone until the
 // next start.
 func (r *Runner) try(item queue.Item) {
-	defer r.signal()
 	again := false
-	defer func() {
-		r.queue.Done(item.ID)
-		if _, hastened := r.hastened.LoadAndDelete(item.ID); hastened {
-			item.Next = time.Time{}
-		}
-		if again {
-			r.queue.Add(item)
-		}
-	}()
+	defer func() { r.done(item, again) }()
 	defer r.survive(item.ID)
 	a := newAttempt(r, item)
 	again = a.run()
 	if item = a.next; a.settings != r.settings.Load() && a.message != nil {
 		item.Route = r.route(a.item) // the old one may lead nowhere by now
 	}
+}
+
+// done ends what Take or Claim began; again puts the message back, at once if a
+// person has asked for that meanwhile.
+func (r *Runner) done(item queue.Item, again bool) {
+	r.queue.Done(item.ID)
+	if _, hastened := r.hastened.LoadAndDelete(item.ID); hastened {
+		item.Next = time.Time{}
+	}
+	if again {
+		r.queue.Add(item)
+	}
+	r.signal()
 }
 
 // survive ends a panic, which is a programmer's error, in what was done with a

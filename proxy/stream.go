@@ -182,10 +182,8 @@ func (d *relayDelivery) cutOff(err error) result {
 // settle writes down what became of a message that the spool has already. It is
 // safe there, whatever goes wrong with that.
 func (d *relayDelivery) settle(progress spool.Progress) {
-	runner := d.session.server.runner
-	item := spool.Item{Entry: d.session.spoolEntry(d.transaction), State: spool.Deferred, Progress: progress}
-	runner.settle(item.ID, settlement{progress: progress, to: spool.Deferred}) // else it is tried again
-	runner.Add(item)
+	d.session.server.runner.settle(d.transaction.id, settlement{progress: progress, to: spool.Deferred}) // else it is tried again
+	d.session.handOver(d.transaction, spool.Deferred, progress)
 }
 
 // drop makes sure that the spool does not have what the client keeps.

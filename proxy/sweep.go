@@ -42,13 +42,7 @@ func (r *Runner) agesNow(settings *Settings, item spool.Item, now time.Time) boo
 func (r *Runner) age(claimed queue.Item, now time.Time) {
 	a := newAttempt(r, claimed)
 	again := true
-	defer func() {
-		r.queue.Done(claimed.ID)
-		if again {
-			r.queue.Add(a.next)
-			r.signal()
-		}
-	}()
+	defer func() { r.done(a.next, again) }()
 	if ready, _ := a.settleFirst(); !ready {
 		return
 	}
