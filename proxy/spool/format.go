@@ -41,6 +41,13 @@ func encodeHead(entry []byte, size int64, sum digest) []byte {
 	return fmt.Appendf(b, "%s%x\n\n", headPrefix, sha256.Sum256(b))
 }
 
+// headLength is the length of the head with an entry, whatever the message.
+func headLength(entry []byte) int64 {
+	const lines = len(magic) + len(sizePrefix) + sizeDigits + len(sumPrefix) + 2*sha256.Size +
+		len(entryPrefix) + len(headPrefix) + 2*sha256.Size + len("\n\n\n\n\n")
+	return int64(lines + len(entry))
+}
+
 // head is a file's head, verified.
 type head struct {
 	entry   Entry

@@ -95,7 +95,7 @@ func (w *Writer) begin(e Entry) error {
 	if err != nil {
 		return err
 	}
-	w.entry, w.line, w.head = e, line, int64(len(encodeHead(line, 0, digest{})))
+	w.entry, w.line, w.head = e, line, headLength(line)
 	need := w.head + max(e.Envelope.Params.Size, w.size())
 	if err := w.s.checkFree(need); err != nil {
 		return fmt.Errorf("creating message %s: %w", e.ID, err)
