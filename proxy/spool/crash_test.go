@@ -31,10 +31,10 @@ func tell(disk *simdisk.Disk) (*world, error) {
 		func() error { return w.abort("BigE", false) },
 		func() error { return w.abort("BigF", true) },
 		func() error { return w.abort("G", true) },
-		func() error { return w.commit("MidI", Deferred, true) }, // into the file of a longer one
-		func() error { return w.commit("J", Deferred, true) },    // into the file of B, which was removed
-		func() error { return w.remove("J") },
-		func() error { return w.commit("K", Active, false) }, // not into that of J
+		func() error { return w.commit("MidI", Deferred, true) },    // into the file of a longer one
+		func() error { return w.commit("JLonger", Deferred, true) }, // into the file of B, which was removed; longer, whatever digits the times have
+		func() error { return w.remove("JLonger") },
+		func() error { return w.commit("K", Active, false) }, // not into that of JLonger
 		func() error { return w.drop("D") },
 		func() error { return w.activate("BigA") },
 		w.open,
