@@ -21,7 +21,7 @@ const (
 	RcptCount   = "rcpt_count"
 	Size        = "size" // octets on the wire, transparency included
 
-	Decision     = "decision" // allow, deny
+	Decision     = "decision" // allow, deny, defer, hold
 	Reason       = "reason"
 	Rule         = "rule"
 	Relay        = "relay"
@@ -33,6 +33,10 @@ const (
 	Next         = "next"    // when it is tried again
 	// PossibleDuplicate is true where the relay may have had the message before.
 	PossibleDuplicate = "possible_duplicate"
+	Identity          = "identity" // by whose key limits, breakers and suspensions know a sender
+	Limit             = "limit"    // that had no room
+	Until             = "until"    // when it opens, or what was ordered ends
+	By                = "by"       // who ordered it
 
 	DurationMS = "duration_ms"
 	Error      = "error"

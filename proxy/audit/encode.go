@@ -62,6 +62,12 @@ func (e *Event) appendResult(j *encoder) {
 	j.text(logfields.Decision, e.Decision)
 	j.text(logfields.Reason, e.Reason)
 	j.text(logfields.Rule, e.Rule)
+	j.text(logfields.Identity, e.Identity)
+	j.text(logfields.Limit, e.Limit)
+	if !e.Until.IsZero() {
+		j.time(logfields.Until, e.Until)
+	}
+	j.text(logfields.By, e.By)
 	j.text(logfields.Relay, e.Relay)
 	j.text(logfields.RelayReply, e.RelayReply)
 	j.number(logfields.ReplyCode, int64(e.ReplyCode))

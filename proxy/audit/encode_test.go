@@ -30,6 +30,7 @@ func fullEvent() Event {
 		Recipients:  []Recipient{{"a@example.net", 250}, {"b@example.net", 550}},
 		RcptCount:   2, Size: 4096,
 		Decision: "allow", Reason: "rule", Rule: "sites", Relay: "main",
+		Identity: "uid:0", Limit: "100 messages/hour", Until: time.Date(2026, 1, 2, 4, 5, 6, 0, time.UTC), By: "root",
 		RelayReply: "Ok: queued as 1234", ReplyCode: 250, EnhancedCode: "2.0.0",
 		Custody: CustodyRelay, Attempt: 2, Next: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC), PossibleDuplicate: true, Outcome: OutcomeBlocked, Count: 3,
 		Duration: 12345 * time.Microsecond, Error: "none",

@@ -16,10 +16,13 @@ const (
 	KindAttempt     Kind = "attempt"     // a connection that the rules blocked or redirected, or would have
 	KindDrift       Kind = "drift"       // the kernel's rules differed from the plan
 	KindSession     Kind = "session"     // a session that ended without any transaction
+	KindMode        Kind = "mode"        // the guard began to observe or to enforce
+	KindSuspension  Kind = "suspension"  // an identity was suspended, or resumed
+	KindBreaker     Kind = "breaker"     // an identity behaves as one that was broken into
 )
 
-// Outcomes of an attempt: what the rules did, or would do in enforce mode; and
-// of a drift.
+// Outcomes of an attempt: what the rules did, or would do in enforce mode; of a
+// drift; of a mode; of a suspension; and of a breaker.
 const (
 	OutcomeBlocked       = "blocked"
 	OutcomeRedirected    = "redirected"
@@ -27,6 +30,12 @@ const (
 	OutcomeWouldRedirect = "would_redirect"
 	OutcomeRestored      = "restored"
 	OutcomeFailed        = "failed"
+	OutcomeObserve       = "observe"
+	OutcomeEnforce       = "enforce"
+	OutcomeSuspended     = "suspended"
+	OutcomeResumed       = "resumed"
+	OutcomeRaised        = "raised"   // the identity's ladder begins higher
+	OutcomeReported      = "reported" // and nothing else
 )
 
 // Custody: who is responsible for the message when the event is written.
@@ -80,6 +89,12 @@ type Event struct {
 	Decision string `json:"decision,omitzero"`
 	Reason   string `json:"reason,omitzero"`
 	Rule     string `json:"rule,omitzero"`
+	// Identity is the key by which limits, breakers and suspensions know who it
+	// was: "uid:33", "container:…", "account:…".
+	Identity string    `json:"identity,omitzero"`
+	Limit    string    `json:"limit,omitzero"` // that had no room, with its budget: "100 messages/hour of uid:33"
+	Until    time.Time `json:"until,omitzero"` // of a mode on trial, a suspension, a limit
+	By       string    `json:"by,omitzero"`    // who ordered it, or which rule
 
 	Relay        string    `json:"relay,omitzero"`
 	RelayReply   string    `json:"relay_reply,omitzero"`   // text of the relay's last reply

@@ -14,6 +14,7 @@ type Filter struct {
 	User     string    // peer_user, or peer_uid as a number
 	Unit     string    // peer_unit or peer_container
 	Account  string    // auth_id
+	Identity string    // identity, where the event has one
 	Since    time.Time // inclusive
 	Until    time.Time // exclusive
 }
@@ -26,6 +27,7 @@ func (f *Filter) Match(event *Event) bool {
 		(f.User == "" || matchUser(f.User, event)) &&
 		(f.Unit == "" || f.Unit == event.PeerUnit || f.Unit == event.PeerContainer) &&
 		(f.Account == "" || f.Account == event.AuthID) &&
+		(f.Identity == "" || f.Identity == event.Identity) &&
 		(f.Since.IsZero() || !event.Time.Before(f.Since)) &&
 		(f.Until.IsZero() || event.Time.Before(f.Until))
 }

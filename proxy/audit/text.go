@@ -94,7 +94,8 @@ func attemptText(e *Event) string {
 	return p.String()
 }
 
-// otherText serves drifts, sessions and kinds that this version does not know.
+// otherText serves what has no message and no destination, and kinds that this
+// version does not know.
 func otherText(e *Event) string {
 	var p phrases
 	p.add(orElse(string(e.Kind), "event"))
@@ -176,7 +177,7 @@ func peerText(e *Event) string {
 
 func userText(e *Event) string {
 	if _, known := e.PeerUID.Get(); !known {
-		if e.Kind == KindDrift {
+		if !e.Kind.isSomebodys() {
 			return ""
 		}
 		return "uid unknown"
@@ -186,6 +187,15 @@ func userText(e *Event) string {
 		text += " (" + visible(e.PeerUser) + ")"
 	}
 	return text
+}
+
+// isSomebodys says that an event of the kind has a peer, known or not.
+func (k Kind) isSomebodys() bool {
+	switch k {
+	case KindDrift, KindMode, KindSuspension, KindBreaker:
+		return false
+	}
+	return true
 }
 
 // phrases are joined by commas.
@@ -222,6 +232,14 @@ func (p *phrases) addResult(e *Event) {
 	if e.Rule != "" {
 		p.add("rule ", strconv.Quote(e.Rule))
 	}
+	p.addNamed("identity ", e.Identity)
+	if e.Limit != "" {
+		p.add("limit ", strconv.Quote(e.Limit))
+	}
+	if !e.Until.IsZero() {
+		p.add("until " + e.Until.UTC().Format(timeFormat))
+	}
+	p.addNamed("by ", e.By)
 	if e.Error != "" {
 		p.add("error ", strconv.Quote(e.Error))
 	}

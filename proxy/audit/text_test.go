@@ -13,7 +13,7 @@ func TestText(t *testing.T) {
 		want  string
 	}{
 		"transaction": {fullEvent(), "2026-11-21T20:59:01.005Z allow <shop@example.com> -> <a@example.net> <b@example.net>(550), 4096 B, relay main, " +
-			"250 2.0.0 \"Ok: queued as 1234\", custody relay, possible duplicate, reason \"rule\", rule \"sites\", error \"none\", 12.35ms\n" +
+			"250 2.0.0 \"Ok: queued as 1234\", custody relay, possible duplicate, reason \"rule\", rule \"sites\", identity uid:0, limit \"100 messages/hour\", until 2026-01-02T04:05:06.000Z, by root, error \"none\", 12.35ms\n" +
 			"    uid 0 (root), unit php8.2-fpm.service, container d4f1, pid 4711, exe /usr/bin/php8.2, from 127.0.0.1:50000, " +
 			"meant for 192.0.2.7:587, listener submission, \"TLS 1.3\", auth webshop, session 01J9S, txn 01J9T"},
 		"null reverse-path, many recipients": {Event{Time: at, Kind: KindTransaction, Decision: "deny", ReversePath: NullReversePath,
@@ -29,6 +29,8 @@ func TestText(t *testing.T) {
 			"2026-11-21T20:59:01.005Z blocked 12 attempts to [2001:db8::1]:25\n    uid 0 (root)"},
 		"drift": {Event{Time: at, Kind: KindDrift, Outcome: OutcomeRestored, Reason: "table is gone", PeerPID: 7, PeerExe: "/usr/sbin/nft"},
 			"2026-11-21T20:59:01.005Z drift, restored, reason \"table is gone\"\n    pid 7, exe /usr/sbin/nft"},
+		"suspension": {Event{Time: at, Kind: KindSuspension, Outcome: OutcomeSuspended, Identity: "uid:33", Reason: "spam", By: "uid 0"},
+			"2026-11-21T20:59:01.005Z suspension, suspended, reason \"spam\", identity uid:33, by \"uid 0\""},
 		"hostile": {Event{Time: at, Kind: KindSession, PeerExe: "/tmp/a b\x1b[2J", AuthID: "x\ny\u202e", Error: "\"\r\n\u009b1m", PeerUser: "<r>"},
 			"2026-11-21T20:59:01.005Z session, error \"\\\"\\r\\n\\u009b1m\"\n    uid unknown, exe \"/tmp/a b\\x1b[2J\", auth \"x\\ny\\u202e\""},
 	} {
