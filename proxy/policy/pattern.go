@@ -40,6 +40,19 @@ func newPattern(text string) pattern {
 	return pattern{text, general}
 }
 
+// String is the pattern as it was written.
+func (p *pattern) String() string {
+	switch p.shape {
+	case anything:
+		return "*"
+	case prefix:
+		return p.text + "*"
+	case suffix:
+		return "*" + p.text
+	}
+	return p.text
+}
+
 func (p *pattern) fit(s string) bool {
 	switch p.shape {
 	case anything:
@@ -92,15 +105,26 @@ func (list patterns) fit(s string) bool {
 	if len(list) == 0 {
 		return true
 	}
-	if s == "" {
-		return false
-	}
+	return s != "" && list.find(s) != nil
+}
+
+// find returns the first pattern that fits s, nil if none does.
+func (list patterns) find(s string) *pattern {
 	for i := range list {
 		if list[i].fit(s) {
-			return true
+			return &list[i]
 		}
 	}
-	return false
+	return nil
+}
+
+// String is the list as a person reads it.
+func (list patterns) String() string {
+	texts := make([]string, len(list))
+	for i := range list {
+		texts[i] = list[i].String()
+	}
+	return strings.Join(texts, ", ")
 }
 
 // fitAny is fit for an attribute of several values.

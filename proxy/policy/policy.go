@@ -10,14 +10,21 @@ type Result uint8
 
 // The results.
 const (
-	Deny Result = iota
-	Allow
+	Deny  Result = iota // refused for good
+	Allow               // sent
+	Defer               // refused for now: the client keeps the message and tries again
+	Hold                // accepted, and parked until a person releases it
 )
 
 // String is the word of the configuration and of the audit log.
 func (r Result) String() string {
-	if r == Allow {
+	switch r {
+	case Allow:
 		return "allow"
+	case Defer:
+		return "defer"
+	case Hold:
+		return "hold"
 	}
 	return "deny"
 }
@@ -35,12 +42,17 @@ const (
 	ReasonHeaderMissing = "From field missing"
 )
 
-// Reasons of an allowance, for the audit log.
+// Reasons of what is not refused for good, for the audit log; a deferral's is
+// also text for the reply.
 const (
-	ReasonRule    = "allowed by rule"
-	ReasonDefault = "allowed by default"
-	ReasonProven  = "proven local identity"
-	ReasonAccount = "authenticated account"
+	ReasonRule         = "allowed by rule"
+	ReasonDefault      = "allowed by default"
+	ReasonProven       = "proven local identity"
+	ReasonAccount      = "authenticated account"
+	ReasonDefer        = "deferred by rule"
+	ReasonHold         = "held by rule"
+	ReasonDefaultDefer = "deferred by default"
+	ReasonDefaultHold  = "held by default"
 )
 
 // Decision is the answer at one stage of a transaction.
@@ -63,7 +75,8 @@ type Decision struct {
 //     later ones are not looked at, whatever comes of it. An identity that is
 //     neither proven nor authenticated fits only a rule that names listeners
 //     and no attribute of an identity.
-//  2. That rule's decision: deny ends here.
+//  2. That rule's decision: deny ends here. Allow, defer and hold are what
+//     comes of it if the addresses fit; else it is deny.
 //  3. Its senders: Sender compares the reverse-path, Header each address of
 //     each From field (unless the rule says header_from = "any").
 //  4. Its recipients: Recipient compares each forward-path.
@@ -98,7 +111,7 @@ func New(fallback Result, rules []Rule) (*Policy, error) {
 // reverse-path.
 func (p *Policy) Sender(id Identity, listener, reversePath string) Decision {
 	r, decision := p.match(&id, listener)
-	if decision.Result == Allow && r != nil && !r.senders.fitReversePath(reversePath) {
+	if decision.Result != Deny && r != nil && !r.senders.fitReversePath(reversePath) {
 		return deny(r, ReasonSender)
 	}
 	return decision
@@ -108,7 +121,7 @@ func (p *Policy) Sender(id Identity, listener, reversePath string) Decision {
 // "postmaster" alone.
 func (p *Policy) Recipient(id Identity, listener, forwardPath string) Decision {
 	r, decision := p.match(&id, listener)
-	if decision.Result == Allow && r != nil && !r.recipients.fit(forwardPath) {
+	if decision.Result != Deny && r != nil && !r.recipients.fit(forwardPath) {
 		return deny(r, ReasonRecipient)
 	}
 	return decision
@@ -147,10 +160,7 @@ func (p *Policy) match(id *Identity, listener string) (*rule, Decision) {
 		if !r.match(&s) {
 			continue
 		}
-		if r.decision == Deny {
-			return r, deny(r, ReasonIdentity)
-		}
-		return r, Decision{Result: Allow, Reason: ReasonRule, Rule: r.name, Relay: r.relay, CheckHeader: r.checkHeader}
+		return r, r.say()
 	}
 	return nil, p.withoutRule(id)
 }
@@ -163,8 +173,14 @@ func (p *Policy) withoutRule(id *Identity) Decision {
 		return Decision{Result: Allow, Reason: ReasonProven}
 	case len(p.rules) == 0:
 		return Decision{Result: Allow, Reason: ReasonAccount}
-	case p.fallback == Allow:
+	}
+	switch p.fallback {
+	case Allow:
 		return Decision{Result: Allow, Reason: ReasonDefault}
+	case Defer:
+		return Decision{Result: Defer, Reason: ReasonDefaultDefer}
+	case Hold:
+		return Decision{Result: Hold, Reason: ReasonDefaultHold}
 	}
 	return Decision{Result: Deny, Reason: ReasonNoRule}
 }

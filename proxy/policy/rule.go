@@ -27,8 +27,9 @@ const (
 // a list must fit, and so for every list that is not empty. An attribute that
 // an identity does not have fits no pattern, "*" included. Names are compared
 // exactly, case included. In a container a uid is not that of a user of the host:
-// there User, UID and Group allow only together with Unit or Container. Where it is not known from which unit or container a
-// proven identity comes, a rule that denies these fits all the same.
+// there User, UID and Group allow only together with Unit or Container. Where it
+// is not known from which unit or container a proven identity comes, a rule that
+// denies, defers or holds these fits all the same.
 type Match struct {
 	User      []string
 	UID       []string // patterns of the decimal number
@@ -69,20 +70,36 @@ func (r *rule) match(s *subject) bool {
 
 // fitContained says whether the owner may be compared at all. Root of a container
 // can be any uid in it, so there a uid says nothing about the users of the
-// host: it counts beside a unit or a container only, or to deny.
+// host: it counts beside a unit or a container only, or to restrict.
 func (r *rule) fitContained(s *subject) bool {
 	m := &r.who
 	owner, place := len(m.user)+len(m.uid)+len(m.group) > 0, len(m.unit)+len(m.container) > 0
-	return s.container == "" || !owner || place || r.decision == Deny
+	return s.container == "" || !owner || place || r.decision != Allow
 }
 
 // fitPlace compares the unit and the container. Where they are not known, a
-// rule that denies fits: hiding the unit must not be a way around it.
+// rule that restricts fits: hiding the unit must not be a way around it.
 func (r *rule) fitPlace(s *subject) bool {
-	if s.unplaced && r.decision == Deny {
+	if s.unplaced && r.decision != Allow {
 		return true
 	}
 	return r.who.unit.fit(s.unit) && r.who.container.fit(s.container)
+}
+
+// say is the rule's decision before addresses are looked at.
+func (r *rule) say() Decision {
+	d := Decision{Result: r.decision, Rule: r.name, Relay: r.relay, CheckHeader: r.checkHeader}
+	switch r.decision {
+	case Allow:
+		d.Reason = ReasonRule
+	case Defer:
+		d.Reason = ReasonDefer
+	case Hold:
+		d.Reason = ReasonHold
+	default:
+		return deny(r, ReasonIdentity)
+	}
+	return d
 }
 
 func compile(from *Rule) (rule, error) {
