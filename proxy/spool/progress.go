@@ -13,6 +13,9 @@ const (
 	HoldPolicy        = "policy"        // the policy's decision
 	HoldUndeliverable = "undeliverable" // and nobody may be told
 	HoldPerson        = "person"        // somebody put it there
+	HoldLimit         = "limit"         // the sender's limit, whose ladder says hold
+	HoldSuspended     = "suspended"     // the sender is suspended
+	HoldFilter        = "filter"        // a content filter wants it looked at
 )
 
 // Progress is what was tried and what is left to do. Each try leaves a new one.
@@ -30,6 +33,9 @@ type Progress struct {
 	PossibleDuplicate bool   `json:"possible_duplicate,omitempty"`
 	DelayTold         bool   `json:"delay_told,omitempty"` // the delay notice is sent
 	Hold              string `json:"hold,omitempty"`       // why it is in hold, Hold…
+	// Released says that a person let it go: a decision to hold it does not hold
+	// it again.
+	Released bool `json:"released,omitempty"`
 }
 
 // Due is one recipient that is not served yet.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
+	"github.com/smtpwall/smtpwall/internal/durable/simdisk"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
@@ -321,5 +322,30 @@ func TestLeftovers(t *testing.T) {
 	}
 	if ids := list(t, s); len(ids) != 1 || ids[0] != id {
 		t.Errorf("listed %v", ids)
+	}
+}
+
+// TestWaiting: what is held does not make the spool look old, and can be found
+// by its age.
+func TestWaiting(t *testing.T) {
+	s, err := Open("/var/spool", Options{FS: simdisk.New(), MinFree: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	held, waiting := newID(now.Add(-48*time.Hour)), newID(now.Add(-time.Hour))
+	for id, state := range map[string]State{held: Hold, waiting: Deferred} {
+		if _, err := tryPut(s, Entry{ID: id}, "x", state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if u := s.Usage(); !u.Oldest.Equal(timeOf(waiting)) || u.Messages != 2 {
+		t.Errorf("%+v, want the oldest of %s", u, timeOf(waiting))
+	}
+	if ids := s.TakenBefore(now.Add(-24*time.Hour), Hold, Deferred); !slices.Equal(ids, []string{held}) {
+		t.Errorf("taken before: %v, want %s", ids, held)
+	}
+	if ids := s.TakenBefore(now.Add(-24*time.Hour), Deferred); len(ids) > 0 {
+		t.Errorf("taken before: %v, want none", ids)
 	}
 }

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -11,7 +12,7 @@ type Usage struct {
 	Messages        int   // that we have custody of and can deliver
 	ByState         map[State]int
 	Corrupt         int
-	Oldest          time.Time // when the oldest of Messages was taken, to the millisecond; zero: unknown
+	Oldest          time.Time // when the oldest of those that wait for a relay was taken, to the millisecond; zero: none, or unknown
 }
 
 // IDs are the messages in these states, in no order, without reading files.
@@ -19,6 +20,12 @@ func (s *Spool) IDs(states ...State) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.index.ids(states)
+}
+
+// TakenBefore are the messages in these states that were taken before then, and
+// those of which that is not known, in no order, without reading files.
+func (s *Spool) TakenBefore(then time.Time, states ...State) []string {
+	return slices.DeleteFunc(s.IDs(states...), func(id string) bool { return !timeOf(id).Before(then) })
 }
 
 // Usage tells what the spool holds, without reading files.
@@ -33,6 +40,9 @@ func (s *Spool) Usage() Usage {
 		}
 		u.Messages++
 		u.ByState[r.state]++
+		if r.state == Hold {
+			continue // it waits for a person
+		}
 		if taken := timeOf(id); !taken.IsZero() && (u.Oldest.IsZero() || taken.Before(u.Oldest)) {
 			u.Oldest = taken
 		}
