@@ -22,6 +22,9 @@ type Config struct {
 	Certificates Certificates
 	Accounts     []Account
 	Policy       Policy
+	Expects      []Expect // in the order of the file
+	Filters      []Filter // in the order in which messages pass them
+	Alerts       []Alert
 	Session      Session
 	Audit        Audit
 	Log          Log
@@ -94,6 +97,9 @@ type Delivery struct {
 	// SpoolMaxPerIdentity is how many bytes of the spool one identity may fill.
 	SpoolMaxPerIdentity int64
 	Expire              time.Duration // how long a message is tried
+	// HoldExpire is how long a message is held for a person to look at. One that
+	// waits for a relay to be configured is none of these.
+	HoldExpire time.Duration
 	// Postmaster is the mailbox that hears of what can be neither delivered nor
 	// returned; "" for none.
 	Postmaster string
@@ -124,6 +130,21 @@ type Firewall struct {
 	SubmissionPorts SubmissionPorts
 	AnyPort         AnyPort
 	Inside          []netip.Prefix // networks behind this host; forwarded traffic to them is left alone
+	Allow           []AllowEntry   // connections that are left alone, too; no two alike
+}
+
+// AllowEntry lets one local identity dial one destination itself. Exactly one
+// of User, UID, Group and Unit is set.
+type AllowEntry struct {
+	User  string // a name, no pattern
+	UID   string // a decimal number
+	Group string // a name, no pattern
+	Unit  string // its full name, "postfix.service"
+	// Host is a host name in lower case, an address without brackets, or a
+	// network with no bits set behind its length.
+	Host  string
+	Port  uint16    // 25, 465, 587 or 2525
+	Until time.Time // it counts before this moment; zero: always
 }
 
 // Port25 is the treatment of port 25 on remote hosts.
@@ -170,66 +191,6 @@ type Account struct {
 	Password string // "$argon2id$…" or "$2b$…"
 	SCRAM    string // "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", RFC 5803 section 3
 }
-
-// Policy decides who may send what. The first rule that matches decides.
-type Policy struct {
-	Default Result // for an identity that no rule matches; unknown identities are always denied
-	Rules   []Rule
-}
-
-// Result is what a decision comes to.
-type Result string
-
-// Results.
-const (
-	Allow Result = "allow"
-	Deny  Result = "deny"
-)
-
-// Rule is one line of the policy. Patterns have "*" for any number of
-// characters and "?" for one.
-type Rule struct {
-	Name       string
-	Match      Match
-	Senders    []string // patterns for the reverse-path; empty: any
-	HeaderFrom HeaderFrom
-	Recipients []string // patterns for the recipients; empty: any
-	Decision   Result
-	Relay      string // a relay's name; "": the order of Delivery.Relays
-}
-
-// Match selects identities. An empty list asks nothing; what is asked must all
-// hold, and one pattern of a list is enough.
-type Match struct {
-	User     []string // patterns
-	UID      []string // decimal numbers
-	Group    []string // patterns
-	Unit     []string // patterns
-	Account  []string // patterns
-	Listener []ListenerRole
-}
-
-// ListenerRole names how a session reached us.
-type ListenerRole string
-
-// Roles. A redirected connection has RoleIntercepted, whichever listener took
-// it.
-const (
-	RoleSubmission  ListenerRole = "submission"
-	RoleSubmissions ListenerRole = "submissions"
-	RoleAlternate   ListenerRole = "alternate"
-	RoleIntercepted ListenerRole = "intercepted"
-	RoleSocket      ListenerRole = "socket"
-)
-
-// HeaderFrom says what the From header field must agree with.
-type HeaderFrom string
-
-// Checks of the From header field.
-const (
-	HeaderFromSenders HeaderFrom = "senders" // each address in it must match Rule.Senders
-	HeaderFromAny     HeaderFrom = "any"
-)
 
 // Session bounds what one session, and all of them, may cost.
 type Session struct {

@@ -7,7 +7,7 @@ import (
 
 // Default returns the configuration of an empty file: observe mode, loopback
 // listeners, no relay, and a policy that lets every proven local identity and
-// every account send.
+// every account send what a small host needs.
 func Default() *Config {
 	return &Config{
 		Mode: Observe,
@@ -17,6 +17,7 @@ func Default() *Config {
 			SpoolMax:            1 << 30,
 			SpoolMaxPerIdentity: 1 << 29,
 			Expire:              5 * day, // RFC 5321 section 4.5.4.1: at least 4 to 5 days
+			HoldExpire:          30 * day,
 		},
 		Listen: Listen{
 			Submission:  loopback(587),
@@ -27,7 +28,7 @@ func Default() *Config {
 		},
 		Firewall:     Firewall{Port25: Port25Reject, SubmissionPorts: SubmissionRedirect, AnyPort: AnyPortOff},
 		Certificates: Certificates{Source: SourceLocal},
-		Policy:       Policy{Default: Deny},
+		Policy:       defaultPolicy(),
 		Session: Session{
 			MaxMessage:         50 << 20,
 			MaxRecipients:      1000,
@@ -40,6 +41,30 @@ func Default() *Config {
 		Log:   Log{Level: LevelInfo},
 	}
 }
+
+// defaultPolicy fits a small server: a site that is broken into is stopped
+// within minutes, one that sends its orders and a newsletter is not.
+func defaultPolicy() Policy {
+	return Policy{
+		Default: Deny,
+		Limits:  []Limit{{200, Messages, time.Hour}, {2000, Recipients, day}},
+		Ladder:  []Rung{{ActionSlow, 80}, {ActionDefer, 100}},
+		Breakers: Breakers{
+			Refused:   Breaker{Action: BreakerRaise, Share: 0.5, Least: 20, Window: time.Hour, For: time.Hour},
+			Senders:   Breaker{Action: BreakerReport, Least: 20, Window: time.Hour, For: time.Hour},
+			Identical: Breaker{Action: BreakerReport, Least: 200, Window: time.Hour, For: time.Hour},
+			Burst:     Breaker{Action: BreakerReport, Times: 10, Least: 100, Window: 10 * time.Minute, For: time.Hour},
+		},
+	}
+}
+
+// defaultFilter returns a filter that says nothing.
+func defaultFilter() Filter {
+	return Filter{OnFailure: FilterDefer, Timeout: 30 * time.Second}
+}
+
+// defaultExpect returns an expectation that says nothing.
+func defaultExpect() Expect { return Expect{Listener: RoleSubmission} }
 
 // loopback returns both loopback addresses with port: IPv4 and IPv6 always
 // behave alike.
