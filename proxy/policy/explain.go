@@ -7,10 +7,10 @@ import (
 
 // Step says how one rule looks at an identity.
 type Step struct {
-	Rule    string // name; empty for the last step, which stands for having no rule
-	Matched bool   // it fits the identity and the listener
-	Decided bool   // it is the first that does
-	Why     string // in words
+	Rule    string `json:"rule,omitzero"` // name; empty for the last step, which stands for having no rule
+	Matched bool   `json:"matched"`       // it fits the identity and the listener
+	Decided bool   `json:"decided"`       // it is the first that does
+	Why     string `json:"why"`           // in words
 }
 
 // Explain goes through all rules in order, those after the deciding one too,

@@ -107,6 +107,13 @@ func New(fallback Result, rules []Rule) (*Policy, error) {
 	return p, nil
 }
 
+// Session decides before any address is known: what Sender, Recipient and
+// Header come to where the addresses fit.
+func (p *Policy) Session(id Identity, listener string) Decision {
+	_, decision := p.match(&id, listener)
+	return decision
+}
+
 // Sender decides at MAIL. reversePath is local@domain, or empty for the null
 // reverse-path.
 func (p *Policy) Sender(id Identity, listener, reversePath string) Decision {

@@ -61,6 +61,7 @@ func TestWithoutRules(t *testing.T) {
 
 func stages(p *Policy, id Identity, listener string) map[string]Decision {
 	return map[string]Decision{
+		"session":   p.Session(id, listener),
 		"sender":    p.Sender(id, listener, "a@example.com"),
 		"null":      p.Sender(id, listener, ""),
 		"recipient": p.Recipient(id, listener, "b@example.net"),
