@@ -99,7 +99,7 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 	made := guard.Options{
 		Rules: RuleOptions(options.Config, options.Owner), Relays: guardRelays(options.Config),
 		Lock: true, RemoveOnExit: options.RemoveOnExit,
-		Socket: GuardSocket(), SocketGID: int(options.Owner.GID),
+		Socket: GuardSocket(), SocketGID: int(options.Owner.GID), State: guardState(),
 		Logger: options.Log, Ready: options.Ready, StoredFDs: options.Stored, OnReload: p.reload,
 	}
 	if systemd.Managed() {
@@ -113,6 +113,15 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 		return nil, errors.Join(fmt.Errorf("preparing the guard: %w", err), p.cleanups.run(context.Background()))
 	}
 	return p, nil
+}
+
+// guardState is where the guard remembers the mode that it was told to be in: the
+// state directory that the manager gave us, or the packaged one.
+func guardState() string {
+	if directory := os.Getenv("STATE_DIRECTORY"); directory != "" {
+		return directory
+	}
+	return guard.StateDir
 }
 
 // openEvents opens the audit log. Without it the guard still guards: the rules
@@ -200,7 +209,7 @@ func (p *guardProcess) serve(ctx context.Context, ready <-chan struct{}, signals
 	}
 	service := &process{
 		log: p.options.Log, signals: signals,
-		status: func() string { return "mode " + string(p.options.Config.Mode) },
+		status: func() string { return "mode " + p.guard.Mode().Mode },
 		reload: p.reload,
 		stop: func(context.Context) error {
 			cancel()

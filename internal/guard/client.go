@@ -93,6 +93,40 @@ func (c *Client) Reload(ctx context.Context) error {
 	return err
 }
 
+// Enforce switches to enforce mode. Unless Confirm comes within that time, the
+// guard goes back to observe mode by itself, over restarts of it and of the host
+// too; 0 is for good. The time is of whole seconds, at most MaxTrial.
+func (c *Client) Enforce(ctx context.Context, within time.Duration) error {
+	if within < 0 || within%time.Second != 0 {
+		return errors.New("a trial takes a number of whole seconds")
+	}
+	_, err := c.ask(ctx, request{Op: opEnforce, Seconds: int64(within / time.Second)})
+	return err
+}
+
+// Confirm makes enforce mode stay that is on trial. Without a trial it fails.
+func (c *Client) Confirm(ctx context.Context) error {
+	_, err := c.ask(ctx, request{Op: opConfirm})
+	return err
+}
+
+// Observe switches to observe mode, in which nothing is blocked or redirected.
+func (c *Client) Observe(ctx context.Context) error {
+	_, err := c.ask(ctx, request{Op: opObserve})
+	return err
+}
+
+// Suspend tells the guard who is suspended: all of them, by the keys of policy's
+// identities ("uid:33", "unit:php-fpm.service", "container:ID"). Other keys are
+// left out, as the kernel knows nothing of accounts. What the configuration
+// allows to connect directly does not count for those, and in enforce mode their
+// open direct connections end. The proxy's user may call it, too. The guard
+// remembers the list until the next one.
+func (c *Client) Suspend(ctx context.Context, keys []string) error {
+	_, err := c.ask(ctx, request{Op: opSuspended, Suspended: keys})
+	return err
+}
+
 // Close ends the connection. The client opens another one if it is asked again.
 func (c *Client) Close() error {
 	c.mu.Lock()

@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/smtpwall/smtpwall/internal/durable"
+	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/rules"
@@ -31,7 +33,8 @@ type AuditWriter interface {
 // Options are what a Guard depends on. Reload takes Rules and Relays anew; all
 // else is for the life of the Guard.
 type Options struct {
-	// Rules are the rules to keep up. Rules.Relays is not looked at.
+	// Rules are the rules to keep up. Rules.Relays is not looked at, and
+	// Rules.Mode may be overruled by Enforce and Observe.
 	Rules rules.Options
 	// Relays are resolved, and their addresses become those of the rules.
 	Relays []Relay
@@ -46,6 +49,10 @@ type Options struct {
 	// group that may connect, besides root; the uid must be Rules.ProxyUID, too.
 	Socket    string
 	SocketGID int
+
+	// State is the directory for what outlives the guard: the mode that was
+	// ordered. Without one nothing does.
+	State string
 
 	// Inside runs f in the network namespace to guard; nil is that of the
 	// process. A lab's namespaces have such a method. Relays' names are
@@ -177,8 +184,13 @@ type Guard struct {
 	firewall firewall          // set by Run before anything else
 	listener *net.UnixListener // until serve takes it
 
+	clock       clock
+	disk        durable.FS
+	modeChanged chan struct{} // to awaitTrials
+
 	mu       sync.Mutex
-	opts     Options
+	opts     Options // Rules.Mode is the mode in force
+	mode     mode
 	locked   bool // the lock table is wanted and possible
 	released bool // removed on request: nothing is put back until a Reload
 
@@ -205,7 +217,12 @@ func New(o Options) (*Guard, error) {
 		conditions: &conditions{},
 		changes:    make(chan nft.Change, maxChanges),
 		opts:       o,
+
+		clock:       realClock(),
+		disk:        durable.OS{},
+		modeChanged: make(chan struct{}, 1),
 	}
+	g.mode = mode{configured: o.Rules.Mode, running: o.Rules.Mode, since: g.clock.now(), by: byConfiguration}
 	g.relays = newRelayKeeper(g.log, newResolver().lookup, relaySwitch{g})
 	g.relays.configure(o.Relays)
 	g.attempts = newCollector(g)
@@ -250,20 +267,33 @@ func (g *Guard) Reload(ctx context.Context, o Options) error {
 		return fmt.Errorf("reloading the guard: %w", err)
 	}
 	g.attempts.collect(ctx) // what replaced sets would forget
-	g.applying.Lock()
-	err := g.apply(ctx, o.Rules)
-	if err == nil {
-		g.mu.Lock()
-		g.opts.Rules, g.opts.Relays, g.released = o.Rules, o.Relays, false
-		g.mu.Unlock()
-	}
-	g.applying.Unlock()
-	if err != nil {
+	if err := g.reapply(ctx, o); err != nil {
 		return fmt.Errorf("reloading the guard: %w", err)
 	}
 	g.relays.configure(o.Relays)
 	g.relays.sync(ctx)
-	g.log.Info("rules reloaded", zap.Stringer("mode", o.Rules.Mode))
+	g.log.Info("rules reloaded", zap.String(logfields.Mode, g.Mode().Mode))
+	return nil
+}
+
+// reapply puts up the rules of other options, in the mode that stands then.
+func (g *Guard) reapply(ctx context.Context, o Options) error {
+	g.applying.Lock()
+	defer g.applying.Unlock()
+	before, next := g.modeNow(), g.reconfigured(o.Rules.Mode)
+	o.Rules.Mode = next.running
+	if err := g.apply(ctx, o.Rules); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.opts.Rules, g.opts.Relays, g.released = o.Rules, o.Relays, false
+	g.mu.Unlock()
+	if next != before {
+		// What stays on disk after an error counts no more: it says over which
+		// configuration it was ordered.
+		g.conditions.set("mode", g.keepMode(next))
+		g.setMode(next)
+	}
 	return nil
 }
 

@@ -157,11 +157,21 @@ func (k *fakeKernel) Write(e *audit.Event) error {
 	return k.fail["audit"]
 }
 
+// audited are the events but those of modes.
 func (k *fakeKernel) audited() []audit.Event {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.Clone(k.events)
+	return slices.DeleteFunc(slices.Clone(k.events), isMode)
 }
+
+// modes are the events of modes.
+func (k *fakeKernel) modes() []audit.Event {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(k.events), func(e audit.Event) bool { return !isMode(e) })
+}
+
+func isMode(e audit.Event) bool { return e.Kind == audit.KindMode }
 
 type fakeLog struct{ kernel *fakeKernel }
 

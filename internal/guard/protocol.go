@@ -2,19 +2,26 @@ package guard
 
 import (
 	"net/netip"
+
+	"github.com/smtpwall/smtpwall/proxy/audit"
 )
 
 // SocketPath is where the guard listens, unless told otherwise.
 const SocketPath = "/run/smtpwall/guard.sock"
 
 // The operations of the guard socket. The proxy's user may ask for the first
-// two, root for all.
+// four, root for all.
 const (
-	opRelays  = "relays"  // the relays with their addresses
-	opProcess = "process" // who holds a socket
-	opStatus  = "status"  // the guard's state
-	opRelease = "release" // take the rules down
-	opReload  = "reload"  // read the configuration again
+	opRelays    = "relays"    // the relays with their addresses
+	opProcess   = "process"   // who holds a socket
+	opSuspended = "suspended" // whose direct connections end
+	opWatch     = "watch"     // events as they come, instead of answers
+	opStatus    = "status"    // the guard's state
+	opRelease   = "release"   // take the rules down
+	opReload    = "reload"    // read the configuration again
+	opEnforce   = "enforce"   // switch to enforce mode
+	opConfirm   = "confirm"   // end a trial for good
+	opObserve   = "observe"   // switch to observe mode
 )
 
 // maxRequest bounds a request; a cgroup's path is at most 4096 octets.
@@ -27,6 +34,10 @@ type request struct {
 	Inode  uint64 `json:"inode,omitzero"`
 	CGroup string `json:"cgroup,omitzero"`
 	UID    uint32 `json:"uid,omitzero"`
+	// Of opEnforce: how long it is on trial; 0 is for good.
+	Seconds int64 `json:"seconds,omitzero"`
+	// Of opSuspended: all that are.
+	Suspended []string `json:"suspended,omitzero"`
 }
 
 // response is one line to a client: an error, or what the operation gives.
@@ -35,6 +46,7 @@ type response struct {
 	Relays  []RelayStatus `json:"relays,omitzero"`
 	Process *process      `json:"process,omitzero"`
 	Status  *Status       `json:"status,omitzero"`
+	Event   *audit.Event  `json:"event,omitzero"` // of opWatch, any number of times
 }
 
 // process is the answer to opProcess; absent if it is not known.
@@ -45,8 +57,9 @@ type process struct {
 
 // Status is the state of a guard.
 type Status struct {
-	// Mode is "observe" or "enforce".
-	Mode string `json:"mode"`
+	// Mode is the mode in force, "observe" or "enforce", and ModeState why.
+	Mode      string    `json:"mode"`
+	ModeState ModeState `json:"mode_state"`
 	// Applied tells that the rules are in the kernel, InForce that they are as they
 	// should be, and Released that they were taken down on request.
 	Applied  bool `json:"applied"`

@@ -34,6 +34,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		{"relays", g.relays.run},
 		{"watch", g.watch},
 		{"drift", g.tellDrifts},
+		{"trial", g.awaitTrials},
 		{"log", g.attempts.readLog},
 		{"attempts", g.attempts.run},
 		{"socket", g.serve},
@@ -52,6 +53,7 @@ func (g *Guard) start(ctx context.Context) error {
 	if err := g.open(ctx); err != nil {
 		return err
 	}
+	g.openMode()
 	o := g.options()
 	g.applying.Lock()
 	err := g.apply(ctx, o.Rules)
@@ -65,6 +67,7 @@ func (g *Guard) start(ctx context.Context) error {
 	g.log.Info("rules applied", zap.Stringer(logfields.Mode, o.Rules.Mode), zap.Bool("lock", g.locked))
 	g.storeLock(o)
 	g.attempts.openLog()
+	g.tellMode(g.modeNow(), ReasonStarted)
 	g.listenEarly(o)
 	if o.Ready != nil {
 		o.Ready()
@@ -135,6 +138,7 @@ func (g *Guard) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
 	g.attempts.close(ctx)
+	g.tellMode(g.modeNow(), ReasonEnded)
 	if g.listener != nil {
 		g.listener.Close() // ended before serve began
 	}

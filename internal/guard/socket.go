@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/peer"
@@ -41,8 +40,8 @@ var (
 type socketServer struct {
 	guard *Guard
 	find  peer.ProcessFinder
-	// peerUID returns the uid of the process at the other end.
-	peerUID func(*net.UnixConn) (uint32, error)
+	// caller returns who is at the other end.
+	caller func(*net.UnixConn) (caller, error)
 
 	mu     sync.Mutex
 	all    int
@@ -65,7 +64,7 @@ func (g *Guard) serve(ctx context.Context) error {
 		}
 	}
 	g.conditions.set("socket", nil)
-	s := &socketServer{guard: g, find: g.attempts.who.processes(), peerUID: peerUID}
+	s := &socketServer{guard: g, find: g.attempts.who.processes(), caller: callerOf}
 	return s.run(ctx, ln)
 }
 
@@ -118,19 +117,19 @@ func (s *socketServer) client(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	uid, err := s.peerUID(conn)
+	from, err := s.caller(conn)
 	if err == nil {
-		err = s.enter(uid)
+		err = s.enter(from.uid)
 	}
 	if err != nil {
-		s.guard.log.Debug("client of the guard socket turned away", zap.Uint32(logfields.PeerUID, uid), zap.Error(err))
+		s.guard.log.Debug("client of the guard socket turned away", zap.Uint32(logfields.PeerUID, from.uid), zap.Error(err))
 		reply(conn, response{Error: err.Error()})
 		return
 	}
-	defer s.leave(uid)
-	err = s.guard.protect(ctx, func(ctx context.Context) error { return s.converse(ctx, conn, uid) })
+	defer s.leave(from.uid)
+	err = s.guard.protect(ctx, func(ctx context.Context) error { return s.converse(ctx, conn, from) })
 	if err != nil && ctx.Err() == nil {
-		s.guard.log.Debug("client of the guard socket gone", zap.Uint32(logfields.PeerUID, uid), zap.Error(err))
+		s.guard.log.Debug("client of the guard socket gone", zap.Uint32(logfields.PeerUID, from.uid), zap.Error(err))
 	}
 }
 
@@ -162,7 +161,7 @@ func (s *socketServer) leave(uid uint32) {
 
 // converse answers line by line. A line that is too long, or makes no sense,
 // ends it.
-func (s *socketServer) converse(ctx context.Context, conn net.Conn, uid uint32) error {
+func (s *socketServer) converse(ctx context.Context, conn net.Conn, from caller) error {
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(make([]byte, 0, 512), maxRequest)
 	for {
@@ -174,7 +173,7 @@ func (s *socketServer) converse(ctx context.Context, conn net.Conn, uid uint32) 
 		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
 			return fmt.Errorf("reading a request: %w", err)
 		}
-		a, err := s.answer(ctx, q, uid)
+		a, err := s.answer(ctx, q, from)
 		if err != nil {
 			a = response{Error: err.Error()}
 		}
@@ -195,7 +194,7 @@ func reply(conn net.Conn, a response) error {
 	return err
 }
 
-func (s *socketServer) answer(ctx context.Context, q request, uid uint32) (response, error) {
+func (s *socketServer) answer(ctx context.Context, q request, from caller) (response, error) {
 	ctx, cancel := context.WithTimeout(ctx, workTime)
 	defer cancel()
 	switch q.Op {
@@ -207,9 +206,14 @@ func (s *socketServer) answer(ctx context.Context, q request, uid uint32) (respo
 		}
 		return response{}, nil
 	}
-	if uid != 0 {
+	if from.uid != 0 {
 		return response{}, errDenied
 	}
+	return s.answerRoot(ctx, q, from)
+}
+
+// answerRoot does what is for root alone.
+func (s *socketServer) answerRoot(ctx context.Context, q request, from caller) (response, error) {
 	switch q.Op {
 	case opStatus:
 		status, err := s.guard.Status(ctx)
@@ -222,23 +226,15 @@ func (s *socketServer) answer(ctx context.Context, q request, uid uint32) (respo
 			return response{}, errors.New("this guard cannot reload")
 		}
 		return response{}, reload(ctx)
+	case opEnforce:
+		if q.Seconds < 0 || q.Seconds > int64(MaxTrial/time.Second) {
+			return response{}, errTrial
+		}
+		return response{}, s.guard.Enforce(ctx, time.Duration(q.Seconds)*time.Second, from.name)
+	case opConfirm:
+		return response{}, s.guard.Confirm(ctx, from.name)
+	case opObserve:
+		return response{}, s.guard.Observe(ctx, from.name)
 	}
 	return response{}, fmt.Errorf("unknown operation %q", q.Op)
-}
-
-// peerUID asks the kernel who connected.
-func peerUID(conn *net.UnixConn) (uint32, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err := errors.Join(err, failed); err != nil {
-		return 0, fmt.Errorf("reading the peer's credentials: %w", err)
-	}
-	return cred.Uid, nil
 }

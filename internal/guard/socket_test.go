@@ -38,9 +38,9 @@ func newSocketBed(t *testing.T) *socketBed {
 		t.Fatal(err)
 	}
 	s := &socketServer{
-		guard:   g,
-		find:    fakeProcesses{},
-		peerUID: func(*net.UnixConn) (uint32, error) { return b.uid.Load(), nil },
+		guard:  g,
+		find:   fakeProcesses{},
+		caller: func(*net.UnixConn) (caller, error) { return caller{b.uid.Load(), "tester"}, nil },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -259,7 +259,7 @@ func FuzzRequest(f *testing.F) {
 		if json.Unmarshal([]byte(line), &q) != nil {
 			return
 		}
-		a, err := s.answer(t.Context(), q, proxyUID)
+		a, err := s.answer(t.Context(), q, caller{uid: proxyUID})
 		if err == nil && q.Op != opRelays && q.Op != opProcess {
 			t.Errorf("the proxy's %q gives %+v", q.Op, a)
 		}

@@ -11,7 +11,7 @@ import (
 // said that it is ready.
 func (g *Guard) Status(ctx context.Context) (Status, error) {
 	g.mu.Lock()
-	o, released := g.opts.Rules, g.released
+	o, released, mode := g.opts.Rules, g.released, g.mode.state()
 	g.mu.Unlock()
 	o.Relays = nil // those that the kernel has
 	g.applying.Lock()
@@ -26,6 +26,7 @@ func (g *Guard) Status(ctx context.Context) (Status, error) {
 	}
 	s := Status{
 		Mode:       o.Mode.String(),
+		ModeState:  mode,
 		Applied:    kernel.Applied,
 		InForce:    inForce,
 		Released:   released,

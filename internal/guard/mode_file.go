@@ -1,0 +1,247 @@
+package guard
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/internal/durable"
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+// StateDir is where the guard of a packaged service keeps its state.
+const StateDir = "/var/lib/smtpwall-guard"
+
+// modeFile, in the state directory, is there as long as the mode is not just the
+// configured one.
+const modeFile = "mode.json"
+
+// maxState bounds a state file; ours have a few hundred octets.
+const maxState = 1 << 20
+
+// storedMode is the content of modeFile.
+type storedMode struct {
+	Mode       string       `json:"mode"`
+	Configured string       `json:"configured"` // over which it was ordered
+	Since      time.Time    `json:"since"`
+	By         string       `json:"by"`
+	Until      time.Time    `json:"until,omitzero"`
+	Trial      *storedTrial `json:"trial,omitzero"`
+}
+
+// storedTrial says how much of a trial is left. The clock since boot is not set
+// by anybody, but is of use within the same boot only.
+type storedTrial struct {
+	Whole time.Duration `json:"whole_ns"`
+	Boot  string        `json:"boot"`
+	End   time.Duration `json:"end_ns"`
+}
+
+// clock is the time of the wall, that since the boot of the host, and which
+// boot that was.
+type clock struct {
+	now       func() time.Time
+	sinceBoot func() time.Duration
+	boot      func() string
+}
+
+func realClock() clock {
+	return clock{now: time.Now, sinceBoot: sinceBoot, boot: bootID}
+}
+
+// sinceBoot counts while the host sleeps, too.
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("guard: reading the clock: " + err.Error()) // there since Linux 2.6.39
+	}
+	return time.Duration(ts.Nano())
+}
+
+// bootID is empty if it cannot be known, which equals no boot.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// openMode finds out which mode to begin in: that of the configuration, unless
+// another was ordered over the same one. A state that cannot be used is a
+// condition; the configuration is what the administrator wrote last for sure, so
+// a trial that was pending is over then.
+func (g *Guard) openMode() {
+	configured := g.options().Rules.Mode
+	m, err := g.loadMode(configured)
+	if err != nil {
+		m = mode{}
+		g.conditions.set("mode", fmt.Errorf("the mode that was ordered is not known, %s mode is what the configuration says: %w", configured, err))
+	}
+	if m.since.IsZero() {
+		m = mode{configured: configured, running: configured, since: g.clock.now(), by: byConfiguration}
+	} else if err := g.keepMode(m); err != nil {
+		g.conditions.set("mode", fmt.Errorf("keeping the mode: %w", err))
+	}
+	g.mu.Lock()
+	g.mode, g.opts.Rules.Mode = m, m.running
+	g.mu.Unlock()
+}
+
+// loadMode returns the mode that was stored; it is zero if there is none that
+// counts any more.
+func (g *Guard) loadMode(configured rules.Mode) (mode, error) {
+	data, err := g.readState(modeFile)
+	if err != nil || data == nil {
+		return mode{}, err
+	}
+	s, err := parseMode(data)
+	if err != nil {
+		return mode{}, err
+	}
+	if s.Configured != configured.String() {
+		return mode{}, g.removeState(modeFile) // the file was changed while no guard ran
+	}
+	m := mode{configured: configured, running: modeNamed(s.Mode), since: s.Since, by: s.By}
+	if s.Trial == nil {
+		return m, nil
+	}
+	left := g.left(s)
+	if left <= 0 {
+		return mode{configured: configured, running: rules.Observe, since: g.clock.now(), by: byTrial}, nil
+	}
+	m.trial = g.newTrial(s.Trial.Whole, left)
+	return m, nil
+}
+
+// left is what is left of a stored trial, never more than the whole of it. After
+// another boot only the wall clock can tell. If that stands before the trial
+// began it is wrong, and nobody has confirmed for who knows how long: then
+// nothing is left.
+func (g *Guard) left(s storedMode) time.Duration {
+	boot := g.clock.boot()
+	if boot != "" && boot == s.Trial.Boot {
+		return min(s.Trial.End-g.clock.sinceBoot(), s.Trial.Whole)
+	}
+	now := g.clock.now()
+	if now.Before(s.Until.Add(-s.Trial.Whole)) {
+		return 0
+	}
+	return min(s.Until.Sub(now), s.Trial.Whole)
+}
+
+func modeNamed(name string) rules.Mode {
+	if name == rules.Enforce.String() {
+		return rules.Enforce
+	}
+	return rules.Observe
+}
+
+// parseMode reads the file strictly: half of what it says is worth nothing.
+func parseMode(data []byte) (storedMode, error) {
+	var s storedMode
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, fmt.Errorf("reading %s: %w", modeFile, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return s, fmt.Errorf("reading %s: there is more than one value", modeFile)
+	}
+	isMode := func(name string) bool { return name == rules.Enforce.String() || name == rules.Observe.String() }
+	t := s.Trial
+	switch {
+	case !isMode(s.Mode) || !isMode(s.Configured):
+		return s, fmt.Errorf("reading %s: no such mode", modeFile)
+	case s.Since.IsZero() || (t == nil) != s.Until.IsZero():
+		return s, fmt.Errorf("reading %s: a time is missing", modeFile)
+	case t != nil && (s.Mode != rules.Enforce.String() || t.End < 0 || t.Whole < minTrial || t.Whole > MaxTrial):
+		return s, fmt.Errorf("reading %s: no such trial", modeFile)
+	}
+	return s, nil
+}
+
+// keepMode makes m outlive this process. Of the configured mode nothing is kept.
+func (g *Guard) keepMode(m mode) error {
+	if m.isConfigured() {
+		return g.removeState(modeFile)
+	}
+	s := storedMode{Mode: m.running.String(), Configured: m.configured.String(), Since: m.since, By: m.by}
+	if t := m.trial; t != nil {
+		s.Until = t.until
+		s.Trial = &storedTrial{Whole: t.whole, Boot: g.clock.boot(), End: t.end}
+	}
+	return g.writeState(modeFile, s)
+}
+
+// writeState makes a file of the state directory durable. Without a directory
+// nothing outlives the process.
+func (g *Guard) writeState(name string, value any) error {
+	dir := g.stateDir()
+	if dir == "" {
+		return nil
+	}
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(g.disk, dir, 0o700); err != nil {
+		return fmt.Errorf("making the state directory: %w", err)
+	}
+	return durable.WriteFile(g.disk, filepath.Join(dir, name), append(data, '\n'), 0o600)
+}
+
+func (g *Guard) removeState(name string) error {
+	dir := g.stateDir()
+	if dir == "" {
+		return nil
+	}
+	err := g.disk.Remove(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return g.disk.SyncDir(dir)
+}
+
+// readState returns nil if there is no such file. A file that anybody else than
+// root could have written is none of ours.
+func (g *Guard) readState(name string) ([]byte, error) {
+	dir := g.stateDir()
+	if dir == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("looking at %s: %w", f.Name(), err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid != uint32(os.Geteuid()) || st.Mode&0o022 != 0 {
+		return nil, fmt.Errorf("%s could have been written by others", f.Name())
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	if err == nil && len(data) > maxState {
+		err = fmt.Errorf("%s is too long", f.Name())
+	}
+	return data, err
+}
+
+func (g *Guard) stateDir() string { return g.options().State }
