@@ -6,27 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/smtpwall/smtpwall/internal/durable"
 	"github.com/smtpwall/smtpwall/rules"
 )
-
-// StateDir is where the guard of a packaged service keeps its state.
-const StateDir = "/var/lib/smtpwall-guard"
 
 // modeFile, in the state directory, is there as long as the mode is not just the
 // configured one.
 const modeFile = "mode.json"
-
-// maxState bounds a state file; ours have a few hundred octets.
-const maxState = 1 << 20
 
 // storedMode is the content of modeFile.
 type storedMode struct {
@@ -182,66 +173,3 @@ func (g *Guard) keepMode(m mode) error {
 	}
 	return g.writeState(modeFile, s)
 }
-
-// writeState makes a file of the state directory durable. Without a directory
-// nothing outlives the process.
-func (g *Guard) writeState(name string, value any) error {
-	dir := g.stateDir()
-	if dir == "" {
-		return nil
-	}
-	data, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	if err := durable.MkdirAll(g.disk, dir, 0o700); err != nil {
-		return fmt.Errorf("making the state directory: %w", err)
-	}
-	return durable.WriteFile(g.disk, filepath.Join(dir, name), append(data, '\n'), 0o600)
-}
-
-func (g *Guard) removeState(name string) error {
-	dir := g.stateDir()
-	if dir == "" {
-		return nil
-	}
-	err := g.disk.Remove(filepath.Join(dir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return g.disk.SyncDir(dir)
-}
-
-// readState returns nil if there is no such file. A file that anybody else than
-// root could have written is none of ours.
-func (g *Guard) readState(name string) ([]byte, error) {
-	dir := g.stateDir()
-	if dir == "" {
-		return nil, nil
-	}
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("looking at %s: %w", f.Name(), err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Uid != uint32(os.Geteuid()) || st.Mode&0o022 != 0 {
-		return nil, fmt.Errorf("%s could have been written by others", f.Name())
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxState+1))
-	if err == nil && len(data) > maxState {
-		err = fmt.Errorf("%s is too long", f.Name())
-	}
-	return data, err
-}
-
-func (g *Guard) stateDir() string { return g.options().State }

@@ -1,0 +1,575 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/durable"
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+// fakeClock is a clock in virtual time whose wall may be set, on a host that may
+// sleep and be booted again.
+type fakeClock struct {
+	began time.Time     // the boot
+	set   time.Duration // by how much the wall is ahead
+	slept time.Duration
+	id    string
+}
+
+func (c *fakeClock) clock() clock {
+	return clock{
+		now:       func() time.Time { return time.Now().Add(c.set) },
+		sinceBoot: func() time.Duration { return time.Since(c.began) + c.slept },
+		boot:      func() string { return c.id },
+	}
+}
+
+func (c *fakeClock) reboot(id string) { c.began, c.slept, c.id = time.Now(), 0, id }
+
+// failingDisk cannot be written as long as it has an error.
+type failingDisk struct {
+	durable.OS
+	err error
+}
+
+func (d *failingDisk) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	return d.OS.OpenFile(name, flag, perm)
+}
+
+func (d *failingDisk) Remove(name string) error {
+	if d.err != nil {
+		return d.err
+	}
+	return d.OS.Remove(name)
+}
+
+// modeBed runs guards one after the other on one state directory, in virtual
+// time.
+type modeBed struct {
+	*fakeKernel
+	t          *testing.T
+	dir        string
+	clock      *fakeClock
+	disk       *failingDisk
+	configured rules.Mode
+	guard      *Guard
+	end        func()
+}
+
+func onModeBed(t *testing.T, f func(b *modeBed)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := &modeBed{fakeKernel: newFakeKernel(), t: t, dir: dir, clock: &fakeClock{id: "first"}, disk: &failingDisk{}}
+		b.clock.began = time.Now()
+		b.start()
+		f(b)
+		b.end()
+	})
+}
+
+func (b *modeBed) start() {
+	b.t.Helper()
+	g := b.newGuard(b.t, Options{Rules: rules.Options{Mode: b.configured, ProxyUID: proxyUID}, State: b.dir})
+	g.clock, g.disk = b.clock.clock(), b.disk
+	g.attempts.who = newAttributor(g.log)
+	g.attempts.who.procs.root = b.dir
+	ctx, cancel := context.WithCancel(b.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }() // ends by cancel, in end
+	b.guard = g
+	b.end = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.t.Error(err)
+		}
+	}
+	synctest.Wait()
+}
+
+func (b *modeBed) restart() {
+	b.t.Helper()
+	b.end()
+	b.start()
+}
+
+func (b *modeBed) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// in fails unless that mode is in force, in the kernel and by all accounts.
+func (b *modeBed) in(want rules.Mode, trial bool) {
+	b.t.Helper()
+	s, err := b.guard.Status(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.mu.Lock()
+	applied := b.applied.Mode
+	b.mu.Unlock()
+	if applied != want || s.Mode != want.String() || s.ModeState.Mode != want.String() || s.ModeState.Confirmed == trial {
+		b.t.Fatalf("the kernel has %s, the status says %+v; want %s, on trial %v", applied, s.ModeState, want, trial)
+	}
+	if s.ModeState.Configured != b.configured.String() {
+		b.t.Errorf("configured is %s, want %s", s.ModeState.Configured, b.configured)
+	}
+}
+
+func (b *modeBed) condition(part string) {
+	b.t.Helper()
+	if got := b.guard.conditions.all()["mode"]; !strings.Contains(got, part) || (part == "") != (got == "") {
+		b.t.Errorf("condition %q, want %q", got, part)
+	}
+}
+
+func (b *modeBed) enforce(within time.Duration) {
+	b.t.Helper()
+	if err := b.guard.Enforce(b.t.Context(), within, "root (alice)"); err != nil {
+		b.t.Fatal(err)
+	}
+	b.in(rules.Enforce, within != 0)
+}
+
+func (b *modeBed) stored() bool {
+	_, err := os.Stat(filepath.Join(b.dir, modeFile))
+	return err == nil
+}
+
+func TestATrialGoesBackByItself(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.in(rules.Observe, false)
+		if b.stored() {
+			t.Error("a guard that nobody told anything keeps a mode")
+		}
+		b.enforce(10 * time.Minute)
+		b.pass(10*time.Minute - time.Second)
+		b.in(rules.Enforce, true)
+		b.pass(2 * time.Second)
+		b.in(rules.Observe, false)
+		if s := b.guard.Mode(); s.By != byTrial || b.stored() {
+			t.Errorf("state %+v, kept %v", s, b.stored())
+		}
+		events := b.modes()
+		if len(events) != 3 {
+			t.Fatalf("events %+v", events)
+		}
+		on, off := events[1], events[2]
+		if on.Outcome != audit.OutcomeEnforce || on.By != "root (alice)" || !on.Until.Equal(on.Time.Add(10*time.Minute)) || on.Reason == "" {
+			t.Errorf("the trial is told as %+v", on)
+		}
+		if off.Outcome != audit.OutcomeObserve || off.By != byTrial || !off.Until.IsZero() {
+			t.Errorf("its end is told as %+v", off)
+		}
+	})
+}
+
+func TestConfirm(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		if err := b.guard.Confirm(t.Context(), "root"); !errors.Is(err, errNoTrial) {
+			t.Errorf("without a trial: %v", err)
+		}
+		b.enforce(time.Minute)
+		if err := b.guard.Confirm(t.Context(), "root (bob)"); err != nil {
+			t.Fatal(err)
+		}
+		b.pass(time.Hour)
+		b.in(rules.Enforce, false)
+		if err := b.guard.Enforce(t.Context(), time.Minute, "root"); !errors.Is(err, errNoStep) {
+			t.Errorf("a trial of what is confirmed: %v", err)
+		}
+		b.restart()
+		b.in(rules.Enforce, false)
+		if s := b.guard.Mode(); s.By != "root (bob)" || s.Since.After(time.Now().Add(-time.Hour)) {
+			t.Errorf("after a restart: %+v", s)
+		}
+	})
+}
+
+func TestEnforceForGoodEndsATrial(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.enforce(time.Minute)
+		b.enforce(0)
+		b.pass(time.Hour)
+		b.in(rules.Enforce, false)
+	})
+}
+
+func TestATrialBegunAgainIsTheOnlyOne(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.enforce(time.Minute)
+		b.pass(30 * time.Second)
+		b.enforce(2 * time.Minute)
+		b.pass(time.Minute)
+		b.in(rules.Enforce, true)
+		b.pass(time.Minute + time.Second)
+		b.in(rules.Observe, false)
+	})
+}
+
+func TestObserve(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.end()
+		b.configured = rules.Enforce
+		b.start()
+		b.in(rules.Enforce, false)
+		if err := b.guard.Observe(t.Context(), "root"); err != nil {
+			t.Fatal(err)
+		}
+		b.in(rules.Observe, false)
+		b.restart()
+		b.in(rules.Observe, false)
+		b.enforce(time.Minute) // of what the configuration says, and yet it goes back
+		b.pass(time.Minute + time.Second)
+		b.in(rules.Observe, false)
+		b.enforce(0)
+		if b.stored() {
+			t.Error("the configured mode is kept")
+		}
+	})
+}
+
+func TestATrialOverARestart(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.enforce(10 * time.Minute)
+		b.pass(4 * time.Minute)
+		b.end()
+		b.clock.set = -100 * 24 * time.Hour // nobody's matter within one boot
+		b.pass(3 * time.Minute)
+		b.start()
+		b.in(rules.Enforce, true)
+		b.restart()
+		b.pass(2*time.Minute + 55*time.Second)
+		b.in(rules.Enforce, true)
+		b.pass(10 * time.Second)
+		b.in(rules.Observe, false)
+
+		b.enforce(10 * time.Minute)
+		b.end()
+		b.pass(time.Hour)
+		applied := b.called("apply")
+		b.start()
+		b.in(rules.Observe, false)
+		if b.called("apply") != applied+1 {
+			t.Error("what was over has been in force once more")
+		}
+	})
+}
+
+func TestATrialOverAReboot(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set  time.Duration // of the wall clock meanwhile
+		left time.Duration
+	}{
+		"the clock is right":         {0, 5 * time.Minute},
+		"the clock went on":          {3 * time.Minute, 2 * time.Minute},
+		"the clock is past the end":  {time.Hour, 0},
+		"the clock went back a bit":  {-4 * time.Minute, 9 * time.Minute},
+		"the clock is of years ago":  {-20 * 365 * 24 * time.Hour, 0},
+		"the clock is of next years": {20 * 365 * 24 * time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onModeBed(t, func(b *modeBed) {
+				b.enforce(10 * time.Minute)
+				b.pass(4 * time.Minute)
+				b.end()
+				b.pass(time.Minute)
+				b.clock.reboot("second")
+				b.clock.set = tt.set
+				b.start()
+				b.in(map[bool]rules.Mode{true: rules.Enforce, false: rules.Observe}[tt.left > 0], tt.left > 0)
+				// The clock that is set right now changes nothing, nor does a
+				// restart after that.
+				b.clock.set = 0
+				b.restart()
+				if tt.left > 0 {
+					b.pass(tt.left - time.Second)
+					b.in(rules.Enforce, true)
+				}
+				b.pass(2 * time.Second)
+				b.in(rules.Observe, false)
+			})
+		})
+	}
+}
+
+func TestATrialWhileTheClockIsSetAndTheHostSleeps(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.enforce(10 * time.Minute)
+		b.clock.set = 24 * time.Hour
+		b.pass(time.Minute)
+		b.in(rules.Enforce, true)
+		b.clock.set = -24 * time.Hour
+		b.clock.slept = 9 * time.Minute
+		b.pass(trialLook)
+		b.in(rules.Observe, false)
+	})
+}
+
+func TestADamagedModeFile(t *testing.T) {
+	good := `{"mode":"enforce","configured":"observe","since":"2026-01-01T00:00:00Z","by":"root"`
+	for name, content := range map[string]string{
+		"empty":                "",
+		"zeros":                strings.Repeat("\x00", 300),
+		"cut":                  good,
+		"of another kind":      `[]`,
+		"an unknown mode":      strings.Replace(good, "enforce", "off", 1) + "}",
+		"no time":              `{"mode":"enforce","configured":"observe"}`,
+		"an unknown key":       good + `,"trail":{}}`,
+		"a trial without end":  good + `,"trial":{"whole_ns":600000000000,"boot":"first","end_ns":600000000000}}`,
+		"an end without trial": good + `,"until":"2026-01-01T00:10:00Z"}`,
+		"a trial of years":     good + `,"until":"2026-01-01T00:10:00Z","trial":{"whole_ns":600000000000000000,"boot":"first","end_ns":1}}`,
+		"an end that overflows": good + `,"until":"2026-01-01T00:10:00Z",` +
+			`"trial":{"whole_ns":600000000000,"boot":"first","end_ns":-9223372036854775808}}`,
+		"a trial to observe": strings.Replace(good, "enforce", "observe", 1) + `,"until":"2026-01-01T00:10:00Z",` +
+			`"trial":{"whole_ns":600000000000,"boot":"first","end_ns":1}}`,
+		"twice":    good + "}" + good + "}",
+		"too long": good + strings.Repeat(" ", maxState) + "}",
+	} {
+		for _, configured := range []rules.Mode{rules.Observe, rules.Enforce} {
+			t.Run(name+", configured "+configured.String(), func(t *testing.T) {
+				onModeBed(t, func(b *modeBed) {
+					b.end()
+					if err := os.WriteFile(filepath.Join(b.dir, modeFile), []byte(content), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					b.configured = configured
+					b.start()
+					b.in(configured, false)
+					b.condition("the mode that was ordered is not known")
+					if err := b.guard.Observe(t.Context(), "root"); err != nil { // an order is known again
+						t.Fatal(err)
+					}
+					b.condition("")
+				})
+			})
+		}
+	}
+}
+
+func TestAModeFileThatOthersCouldChange(t *testing.T) {
+	for name, spoil := range map[string]func(dir, file string) error{
+		"a file for all":      func(_, file string) error { return os.Chmod(file, 0o666) },
+		"a file of another":   func(_, file string) error { return os.Chown(file, 1234, -1) },
+		"a directory for all": func(dir, _ string) error { return os.Chmod(dir, 0o777) },
+		"a directory of another": func(dir, _ string) error {
+			return os.Chown(dir, 1234, -1)
+		},
+		"a link": func(dir, file string) error {
+			return errors.Join(os.Rename(file, file+".1"), os.Symlink(file+".1", file))
+		},
+		"a pipe": func(_, file string) error {
+			return errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if os.Geteuid() != 0 {
+				t.Fatal("this test gives files away and needs root")
+			}
+			onModeBed(t, func(b *modeBed) {
+				b.enforce(0)
+				b.end()
+				if err := spoil(b.dir, filepath.Join(b.dir, modeFile)); err != nil {
+					t.Fatal(err)
+				}
+				b.start()
+				b.in(rules.Observe, false)
+				b.condition("the mode that was ordered is not known")
+			})
+		})
+	}
+}
+
+// Whatever a byte that went wrong makes of the file, a trial is never longer
+// than it was meant to be, and nothing panics.
+func TestEachByteOfTheModeFileDamaged(t *testing.T) {
+	clk := &fakeClock{began: time.Now().Add(-time.Hour), id: "first"}
+	g := newFakeKernel().newGuard(t, Options{Rules: rules.Options{ProxyUID: proxyUID}, State: t.TempDir()})
+	g.clock = clk.clock()
+	whole := 10 * time.Minute
+	if err := g.keepMode(mode{running: rules.Enforce, since: time.Now(), by: "root", trial: g.newTrial(whole, whole)}); err != nil {
+		t.Fatal(err)
+	}
+	good, err := g.readState(modeFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(g.stateDir(), modeFile)
+	for i := range good {
+		for _, flip := range []byte{1, 2, 4, 8, 16, 32, 64, 128, 0xff} {
+			bad := append([]byte(nil), good...)
+			bad[i] ^= flip
+			checkDamaged(t, g, path, bad)
+		}
+		checkDamaged(t, g, path, good[:i])
+	}
+}
+
+func checkDamaged(t *testing.T, g *Guard, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := g.loadMode(rules.Observe)
+	if err != nil || m.trial == nil {
+		return
+	}
+	if left := m.trial.end - g.clock.sinceBoot(); m.trial.whole > MaxTrial || left > m.trial.whole {
+		t.Errorf("%s: %s are left", content, left)
+	}
+}
+
+func TestReloadDuringATrial(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		reload := func(configured rules.Mode) {
+			t.Helper()
+			b.configured = configured
+			o := Options{Rules: rules.Options{Mode: configured, ProxyUID: proxyUID}}
+			if err := b.guard.Reload(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.enforce(time.Minute)
+		reload(rules.Observe)
+		b.in(rules.Enforce, true)
+		b.pass(time.Minute + time.Second)
+		b.in(rules.Observe, false)
+
+		b.enforce(time.Minute)
+		reload(rules.Enforce) // the file is the later word
+		b.in(rules.Enforce, false)
+		b.pass(time.Hour)
+		b.in(rules.Enforce, false)
+		if s := b.guard.Mode(); s.By != byConfiguration || b.stored() {
+			t.Errorf("state %+v, kept %v", s, b.stored())
+		}
+		reload(rules.Observe)
+		b.in(rules.Observe, false)
+
+		b.enforce(0)
+		b.end()
+		b.configured = rules.Enforce // while no guard ran
+		b.start()
+		b.in(rules.Enforce, false)
+		b.end()
+		b.configured = rules.Observe
+		b.start()
+		b.in(rules.Observe, false)
+	})
+}
+
+// A reload that waits while a trial ends, and the end of a trial that waits
+// during a reload, leave what the configuration says.
+func TestReloadAsATrialEnds(t *testing.T) {
+	for _, reloadFirst := range []bool{true, false} {
+		onModeBed(t, func(b *modeBed) {
+			b.enforce(time.Minute)
+			b.clock.slept = time.Minute
+			old := b.guard.modeNow().trial
+			b.configured = rules.Enforce
+			o := Options{Rules: rules.Options{Mode: rules.Enforce, ProxyUID: proxyUID}}
+			steps := []func() error{
+				func() error { return b.guard.Reload(t.Context(), o) },
+				func() error { return b.guard.endTrial(t.Context(), old) },
+			}
+			if !reloadFirst {
+				steps[0], steps[1] = steps[1], steps[0]
+			}
+			for _, step := range steps {
+				if err := step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.in(rules.Enforce, false)
+		})
+	}
+}
+
+func TestModeWhenTheKernelRefuses(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.failing("apply", errors.New("no memory"))
+		if err := b.guard.Enforce(t.Context(), time.Minute, "root"); err == nil || b.stored() {
+			t.Errorf("got %v, kept %v", err, b.stored())
+		}
+		b.in(rules.Observe, false)
+		b.failing("apply", nil)
+		b.enforce(time.Minute)
+		b.failing("apply", errors.New("no memory"))
+		b.pass(time.Minute + time.Second)
+		b.in(rules.Enforce, true)
+		b.condition("no memory")
+		b.failing("apply", nil)
+		b.pass(trialLook)
+		b.in(rules.Observe, false)
+		b.condition("")
+	})
+}
+
+func TestModeWhenTheDiskRefuses(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.disk.err = syscall.ENOSPC
+		for name, order := range map[string]error{
+			"a trial": b.guard.Enforce(t.Context(), time.Minute, "root"),
+			"enforce": b.guard.Enforce(t.Context(), 0, "root"),
+		} {
+			if !errors.Is(order, syscall.ENOSPC) {
+				t.Errorf("%s: %v", name, order)
+			}
+		}
+		b.in(rules.Observe, false)
+		b.disk.err = nil
+		b.enforce(time.Minute)
+		b.disk.err = syscall.EROFS
+		if err := b.guard.Confirm(t.Context(), "root"); !errors.Is(err, syscall.EROFS) {
+			t.Errorf("confirm: %v", err)
+		}
+		b.in(rules.Enforce, true)
+		b.pass(time.Minute + time.Second)
+		b.in(rules.Observe, false) // it goes back all the same
+		b.condition("read-only")
+		b.restart()
+		b.in(rules.Observe, false)
+	})
+}
+
+func TestATrialOfRulesThatWereReleased(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.enforce(time.Minute)
+		if err := b.guard.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		applied := b.called("apply")
+		b.pass(2 * time.Minute)
+		if b.called("apply") != applied || b.guard.Mode().Mode != rules.Observe.String() {
+			t.Errorf("the end of a trial put rules up that were taken down; mode %+v", b.guard.Mode())
+		}
+		b.enforce(0) // an order does
+		if b.guard.isReleased() {
+			t.Error("still released")
+		}
+	})
+}
+
+func TestNoStateDirectory(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.end()
+		b.dir = ""
+		b.start()
+		b.enforce(time.Minute)
+		b.restart()
+		b.in(rules.Observe, false)
+	})
+}
