@@ -40,6 +40,8 @@ func commands() []command {
 		{"status", "[--json]", "what runs, what is in force, what the spool holds", statusCommand},
 		{"queue", "list|show|retry|drop [ID...] [FILTER] [--json]", "messages that wait to be delivered", queueCommand},
 		{"hold", "list|show|release|drop [ID...] [FILTER] [--json]", "messages that wait for a person", holdCommand},
+		{"suspend", "[IDENTITY] [--reason TEXT] [--for DURATION|--until TIME] [--json]", "turn an identity off, or list those that are", suspendCommand},
+		{"resume", "IDENTITY", "end a suspension", resumeCommand},
 		{"log", "[--json] [--follow] [FILTER]", "audit events", logCommand},
 		{"trust", "install|remove [--config FILE]", "the local CA in the system's trust store", trustCommand},
 		{"account", "hash", "the hash of a password, for [[account]]", accountCommand},

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/internal/admin"
+	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -28,6 +29,7 @@ type fakeProxy struct {
 	status admin.Status
 	busy   string // the message that is on its way
 	orders []string
+	off    map[string]limit.Suspension // by key
 }
 
 func (p *fakeProxy) Status(context.Context) (admin.Status, error) { return p.status, nil }
@@ -110,7 +112,7 @@ func (p *fakeProxy) serve(t *testing.T) (config string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := admin.NewServer(admin.Options{Reader: p, Actor: p})
+	server := admin.NewServer(admin.Options{Reader: p, Limits: p, Actor: p})
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }() // waited for in the clean-up
 	t.Cleanup(func() {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -24,14 +25,42 @@ type Reader interface {
 	Message(ctx context.Context, id string) (spool.Item, io.ReadCloser, error)
 }
 
-// Actor changes what becomes of messages. Client has this shape too.
+// LimitReader is what can be asked of the room that identities have. Many
+// goroutines call it. Client has this shape too.
+type LimitReader interface {
+	// Limits are the states of all limits that an identity has now, and of the
+	// budgets above it, as the configuration in force gives them.
+	Limits(ctx context.Context, identity string) ([]LimitState, error)
+	// Suspensions are those in force, in no order.
+	Suspensions(ctx context.Context) ([]limit.Suspension, error)
+}
+
+// Actor changes what becomes of messages and of identities. Client has this
+// shape too. PeerUID tells whose order it is.
 type Actor interface {
 	// Act does op to each message that the filter matches, and calls done after
 	// each with what came of it, from one goroutine. An id of the filter that no
 	// such message has is told to done with an error. It ends early when ctx
 	// does; what was done stays done. done waits for who asked: call it with no
-	// lock held. PeerUID tells whose order it is.
+	// lock held.
 	Act(ctx context.Context, op Op, f spool.Filter, done func(Outcome)) error
+	// Suspend turns an identity off, and is durable when it returns. A
+	// suspension of the same key is replaced. The server has checked the key and
+	// filled in By and Since.
+	Suspend(ctx context.Context, s limit.Suspension) error
+	// Resume ends a suspension, and is durable when it returns. It fails with
+	// ErrNotSuspended if there is none of this key.
+	Resume(ctx context.Context, key string) error
+}
+
+// LimitState is one limit of an identity, or of a budget above it.
+type LimitState struct {
+	Key     string    `json:"key"`   // whose: "uid:33", "unit:php8.2-fpm.service", "host"
+	Limit   string    `json:"limit"` // in words: "100 messages/hour"
+	Used    int64     `json:"used"`  // accepted in the window
+	Max     int64     `json:"max"`
+	Refused int64     `json:"refused"`        // in the window, for want of room
+	Opens   time.Time `json:"opens,omitzero"` // when there is room again; zero: now
 }
 
 // Op is what a person orders.
@@ -67,10 +96,12 @@ type Outcome struct {
 
 // Status is the state of a proxy.
 type Status struct {
-	Started  time.Time      `json:"started"`
-	Sessions int            `json:"sessions"`
-	Spool    SpoolStatus    `json:"spool"`
-	Relays   []relay.Status `json:"relays"` // in the order in which they are tried
+	Started  time.Time `json:"started"`
+	Sessions int       `json:"sessions"`
+	// Suspended is how many identities and units are.
+	Suspended int            `json:"suspended"`
+	Spool     SpoolStatus    `json:"spool"`
+	Relays    []relay.Status `json:"relays"` // in the order in which they are tried
 	// Conditions are what degrades the proxy, by the part that has it.
 	Conditions map[string]string `json:"conditions"`
 }
@@ -81,6 +112,8 @@ type SpoolStatus struct {
 	MaxBytes int64          `json:"max_bytes"`
 	Messages int            `json:"messages"`
 	ByState  map[string]int `json:"by_state"`
-	Oldest   time.Time      `json:"oldest,omitzero"` // when the oldest message was taken
-	Corrupt  int            `json:"corrupt"`         // damaged messages, put aside
+	// Oldest is when the oldest message was taken that is not in hold: what is
+	// waits for a person.
+	Oldest  time.Time `json:"oldest,omitzero"`
+	Corrupt int       `json:"corrupt"` // damaged messages, put aside
 }

@@ -41,7 +41,7 @@ const (
 
 // Client asks the proxy that listens at a socket. It may be used by many
 // goroutines. Its errors are ErrNotRunning, ErrDenied, ErrBusy and
-// spool.ErrUnknown, wrapped, or what the proxy said.
+// spool.ErrUnknown, ErrNotSuspended, wrapped, or what the proxy said.
 type Client struct {
 	path string
 	http http.Client
@@ -69,16 +69,22 @@ func (c *Client) Alive(ctx context.Context) error {
 
 // Status is the proxy's state.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	response, err := c.ask(ctx, http.MethodGet, pathStatus, nil)
+	var status Status
+	err := c.get(ctx, pathStatus, &status)
+	return status, err
+}
+
+// get reads one value.
+func (c *Client) get(ctx context.Context, path string, value any) error {
+	response, err := c.ask(ctx, http.MethodGet, path, nil)
 	if err != nil {
-		return Status{}, err
+		return err
 	}
 	defer response.Body.Close()
-	var status Status
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxLine)).Decode(&status); err != nil {
-		return Status{}, c.broken(err)
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxLine)).Decode(value); err != nil {
+		return c.broken(err)
 	}
-	return status, nil
+	return nil
 }
 
 // Items calls yield with each message that the filter matches, in no order.
@@ -106,6 +112,9 @@ func (c *Client) Act(ctx context.Context, op Op, f spool.Filter, done func(Outco
 // proxy could not send all of it.
 func (c *Client) Message(ctx context.Context, id string) (spool.Item, io.ReadCloser, error) {
 	response, err := c.ask(ctx, http.MethodGet, pathMessages+url.PathEscape(id), nil)
+	if isAbsent(err) {
+		err = fmt.Errorf("the proxy: %w", spool.ErrUnknown)
+	}
 	if err != nil {
 		return spool.Item{}, nil, err
 	}
@@ -181,10 +190,20 @@ func (c *Client) ask(ctx context.Context, method, path string, body []byte) (*ht
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxFailure)).Decode(&said); err != nil {
 		said.Error = response.Status
 	}
-	if response.StatusCode == http.StatusNotFound {
-		return nil, fmt.Errorf("the proxy: %w", spool.ErrUnknown)
-	}
-	return nil, fmt.Errorf("the proxy: %s", said.Error)
+	return nil, fmt.Errorf("the proxy: %w", &refusal{response.StatusCode, said.Error})
+}
+
+// refusal is an answer that is not 200.
+type refusal struct {
+	code int
+	text string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func isAbsent(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.code == http.StatusNotFound
 }
 
 // call is how far one request came.

@@ -21,13 +21,14 @@ const maxErrorText = 16 << 10
 // handler answers requests.
 type handler struct {
 	reader Reader
+	limits LimitReader
 	actor  Actor
 	log    *zap.Logger
 }
 
 // NewHandler answers the API's requests. Who asks must have been let in before.
 func NewHandler(o Options) http.Handler {
-	h := &handler{reader: o.Reader, actor: o.Actor, log: o.Logger}
+	h := &handler{reader: o.Reader, limits: o.Limits, actor: o.Actor, log: o.Logger}
 	if h.log == nil {
 		h.log = zap.NewNop()
 	}
@@ -37,6 +38,10 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET "+pathMessages+"{id}", h.message)
 	mux.HandleFunc("POST "+pathList, h.items)
 	mux.HandleFunc("POST "+pathAct+"{op}", h.act)
+	mux.HandleFunc("GET "+pathLimits, h.limitStates)
+	mux.HandleFunc("GET "+pathSuspend, h.suspensions)
+	mux.HandleFunc("POST "+pathSuspend, h.suspend)
+	mux.HandleFunc("DELETE "+pathSuspend, h.resume)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), workTime)
 		defer cancel()
@@ -153,22 +158,30 @@ func (w *patientWriter) Write(p []byte) (int, error) {
 // readFilter reads the body of a request. A word that is not known is refused:
 // passed over, it would make the filter match more than was meant.
 func readFilter(w http.ResponseWriter, r *http.Request) (spool.Filter, error) {
-	if r.Header.Get("Content-Type") != typeJSON {
-		return spool.Filter{}, fmt.Errorf("the filter must be %s", typeJSON)
-	}
 	var f spool.Filter
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxFilter))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&f); err != nil {
+	if err := readBody(w, r, maxFilter, &f); err != nil {
 		return spool.Filter{}, fmt.Errorf("reading the filter: %w", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return spool.Filter{}, errors.New("reading the filter: there is more after it")
 	}
 	if f.OlderThan < 0 {
 		return spool.Filter{}, errors.New("reading the filter: older_than is negative")
 	}
 	return f, nil
+}
+
+// readBody reads one value, of words that are known, and nothing after it.
+func readBody(w http.ResponseWriter, r *http.Request, most int64, value any) error {
+	if r.Header.Get("Content-Type") != typeJSON {
+		return fmt.Errorf("it must be %s", typeJSON)
+	}
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(value); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more after it")
+	}
+	return nil
 }
 
 func refuse(w http.ResponseWriter, code int, err error) {

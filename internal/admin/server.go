@@ -28,6 +28,7 @@ const (
 // Options say what a server answers with.
 type Options struct {
 	Reader Reader
+	Limits LimitReader
 	Actor  Actor
 	Logger *zap.Logger // nil is none
 }

@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
@@ -23,6 +26,9 @@ type shelf struct {
 	content map[string]io.ReadCloser
 	failure error                       // of everything but Act, after it was done
 	acted   func(context.Context) error // what Act does between two messages
+
+	limits []LimitState
+	off    map[string]limit.Suspension // by key
 
 	mu     sync.Mutex
 	asked  []spool.Filter
@@ -71,6 +77,41 @@ func (s *shelf) Act(ctx context.Context, op Op, f spool.Filter, done func(Outcom
 		}
 		done(outcome)
 	}
+	return s.failure
+}
+
+func (s *shelf) Limits(_ context.Context, identity string) (found []LimitState, err error) {
+	for _, state := range s.limits {
+		if state.Key == identity {
+			found = append(found, state)
+		}
+	}
+	return found, s.failure
+}
+
+func (s *shelf) Suspensions(context.Context) ([]limit.Suspension, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.off)), s.failure
+}
+
+func (s *shelf) Suspend(_ context.Context, suspension limit.Suspension) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.off == nil {
+		s.off = map[string]limit.Suspension{}
+	}
+	s.off[suspension.Key] = suspension
+	return s.failure
+}
+
+func (s *shelf) Resume(_ context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.off[key]; !ok {
+		return fmt.Errorf("resuming %s: %w", key, ErrNotSuspended)
+	}
+	delete(s.off, key)
 	return s.failure
 }
 
@@ -127,7 +168,7 @@ func open(t *testing.T, s *shelf) (path string) {
 
 func serve(t *testing.T, s *shelf, ln net.Listener) *Server {
 	t.Helper()
-	server := NewServer(Options{Reader: s, Actor: s})
+	server := NewServer(Options{Reader: s, Limits: s, Actor: s})
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }() // waited for in the clean-up
 	t.Cleanup(func() {

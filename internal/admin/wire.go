@@ -9,6 +9,8 @@ const (
 	pathMessages = "/v1/messages/"   // GET with an id: the spool.Item in one line, then the message as it is
 	pathList     = "/v1/messages"    // POST a spool.Filter: a line each
 	pathAct      = "/v1/operations/" // POST a spool.Filter, with an Op: a line each
+	pathLimits   = "/v1/limits"      // GET with ?identity=KEY: a list of LimitState
+	pathSuspend  = "/v1/suspensions" // GET: a list of limit.Suspension; POST one; DELETE with ?key=KEY
 )
 
 const (
@@ -17,8 +19,18 @@ const (
 	typeMessage = "application/vnd.smtpwall.message"
 )
 
-// maxFilter bounds the body of a request: some 100,000 ids.
-const maxFilter = 4 << 20
+// The parameters of a resource: a key has slashes in it.
+const (
+	paramIdentity = "identity"
+	paramKey      = "key"
+)
+
+const (
+	// maxFilter bounds the body of a request: some 100,000 ids.
+	maxFilter = 4 << 20
+	// maxSuspension bounds that of a suspension.
+	maxSuspension = 64 << 10
+)
 
 // line is one line of a streamed answer: one of the three. Error is the last.
 type line struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy"
+	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -31,7 +32,7 @@ func (p *Proxy) serveAdmin(socket net.Listener) {
 		return
 	}
 	b := &backend{proxy: p, started: time.Now()}
-	server := admin.NewServer(admin.Options{Reader: b, Actor: b, Logger: p.log.Named("admin")})
+	server := admin.NewServer(admin.Options{Reader: b, Limits: b, Actor: b, Logger: p.log.Named("admin")})
 	ended := make(chan struct{})
 	go func() { // ends with the cleanup
 		defer close(ended)
@@ -104,7 +105,7 @@ func addConditions(s *admin.Status, now time.Time) {
 		s.Conditions["spool"] = fmt.Sprintf("%d of %d bytes are used: new messages will be refused with 452", s.Spool.Bytes, s.Spool.MaxBytes)
 	case s.Spool.Corrupt > 0:
 		s.Conditions["spool"] = fmt.Sprintf("%d damaged messages are in corrupt/", s.Spool.Corrupt)
-	case s.Spool.ByState[string(spool.Deferred)] > 0 && now.Sub(s.Spool.Oldest) > oldMessage:
+	case !s.Spool.Oldest.IsZero() && now.Sub(s.Spool.Oldest) > oldMessage:
 		s.Conditions["spool"] = "the oldest message waits since " + s.Spool.Oldest.Format(time.RFC3339)
 	}
 }
@@ -122,6 +123,23 @@ func (b *backend) Message(_ context.Context, id string) (spool.Item, io.ReadClos
 	}
 	return m.Item, m, nil
 }
+
+// errNoLimits is said until the proxy has a limiter to ask.
+var errNoLimits = errors.New("limits and suspensions are not available")
+
+// Limits implements admin.LimitReader.
+func (b *backend) Limits(context.Context, string) ([]admin.LimitState, error) {
+	return nil, errNoLimits
+}
+
+// Suspensions implements admin.LimitReader.
+func (b *backend) Suspensions(context.Context) ([]limit.Suspension, error) { return nil, errNoLimits }
+
+// Suspend implements admin.Actor.
+func (b *backend) Suspend(context.Context, limit.Suspension) error { return errNoLimits }
+
+// Resume implements admin.Actor.
+func (b *backend) Resume(context.Context, string) error { return errNoLimits }
 
 // Act implements admin.Actor.
 func (b *backend) Act(ctx context.Context, op admin.Op, f spool.Filter, done func(admin.Outcome)) error {
