@@ -176,7 +176,11 @@ func (c *collector) tell(ctx context.Context, reports []report) {
 	for i, r := range reports {
 		c.total.Add(r.count)
 		e := c.who.event(r, details[i], o)
-		c.guard.write(e)
+		if r.first {
+			c.guard.announce(e)
+		} else {
+			c.guard.write(e)
+		}
 		c.guard.log.Log(c.loud.level(time.Now(), r.first), "attempt", eventFields(e)...)
 	}
 }

@@ -77,7 +77,7 @@ func (g *Guard) tellDrift(c nft.Change) {
 	} else {
 		g.log.Warn("somebody changed the rules, they are back", fields...)
 	}
-	g.write(event)
+	g.announce(event)
 }
 
 func driftEvent(c nft.Change) *audit.Event {
@@ -127,4 +127,10 @@ func listDrifts(drifts []rules.Drift) string {
 // and tells of it itself; the rules do not depend on it.
 func (g *Guard) write(e *audit.Event) {
 	g.conditions.set("audit", g.audit.Write(e))
+}
+
+// announce writes an event that those who watch hear of, too.
+func (g *Guard) announce(e *audit.Event) {
+	g.watchers.tell(e) // first: a disk may hang
+	g.write(e)
 }

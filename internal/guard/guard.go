@@ -178,6 +178,7 @@ type Guard struct {
 	relays     *relayKeeper
 	conditions *conditions
 	attempts   *collector
+	watchers   watchers
 
 	// applying serialises what changes the rules as a whole.
 	applying sync.Mutex
@@ -267,8 +268,13 @@ func (g *Guard) Reload(ctx context.Context, o Options) error {
 		return fmt.Errorf("reloading the guard: %w", err)
 	}
 	g.attempts.collect(ctx) // what replaced sets would forget
-	if err := g.reapply(ctx, o); err != nil {
+	before := g.modeNow()
+	now, err := g.reapply(ctx, o)
+	if err != nil {
 		return fmt.Errorf("reloading the guard: %w", err)
+	}
+	if now != before {
+		g.tellMode(now, "")
 	}
 	g.relays.configure(o.Relays)
 	g.relays.sync(ctx)
@@ -277,13 +283,13 @@ func (g *Guard) Reload(ctx context.Context, o Options) error {
 }
 
 // reapply puts up the rules of other options, in the mode that stands then.
-func (g *Guard) reapply(ctx context.Context, o Options) error {
+func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 	g.applying.Lock()
 	defer g.applying.Unlock()
 	before, next := g.modeNow(), g.reconfigured(o.Rules.Mode)
 	o.Rules.Mode = next.running
 	if err := g.apply(ctx, o.Rules); err != nil {
-		return err
+		return mode{}, err
 	}
 	g.mu.Lock()
 	g.opts.Rules, g.opts.Relays, g.released = o.Rules, o.Relays, false
@@ -294,7 +300,7 @@ func (g *Guard) reapply(ctx context.Context, o Options) error {
 		g.conditions.set("mode", g.keepMode(next))
 		g.setMode(next)
 	}
-	return nil
+	return next, nil
 }
 
 // apply needs applying.

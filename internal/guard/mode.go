@@ -142,22 +142,30 @@ func (g *Guard) newTrial(whole, left time.Duration) *trial {
 // between, a trial ends in time and an order is carried out.
 func (g *Guard) switchMode(ctx context.Context, decide func(mode) (mode, error)) error {
 	g.attempts.collect(ctx) // with the outcome that they had
+	next, err := g.trySwitch(ctx, decide)
+	if err == nil {
+		g.tellMode(next, "")
+	}
+	return err
+}
+
+func (g *Guard) trySwitch(ctx context.Context, decide func(mode) (mode, error)) (mode, error) {
 	g.applying.Lock()
 	defer g.applying.Unlock()
 	now := g.modeNow()
 	next, err := decide(now)
 	if err != nil {
-		return err
+		return mode{}, err
 	}
 	if err := g.keepMode(next); err != nil {
-		return fmt.Errorf("keeping the mode: %w", err)
+		return mode{}, fmt.Errorf("keeping the mode: %w", err)
 	}
 	if err := g.applyMode(ctx, next); err != nil {
-		return errors.Join(fmt.Errorf("switching to %s mode: %w", next.running, err), g.keepMode(now))
+		return mode{}, errors.Join(fmt.Errorf("switching to %s mode: %w", next.running, err), g.keepMode(now))
 	}
 	g.conditions.set("mode", nil)
 	g.setMode(next)
-	return nil
+	return next, nil
 }
 
 func (g *Guard) modeNow() mode {
@@ -180,8 +188,8 @@ func (g *Guard) applyMode(ctx context.Context, m mode) error {
 	return nil
 }
 
-// setMode makes m the mode in force, wakes who waits for the end of a trial, and
-// tells of it. It needs applying.
+// setMode makes m the mode in force and wakes who waits for the end of a trial.
+// It needs applying; telling of it does not, as it waits for a disk.
 func (g *Guard) setMode(m mode) {
 	g.mu.Lock()
 	g.mode, g.opts.Rules.Mode = m, m.running
@@ -190,7 +198,6 @@ func (g *Guard) setMode(m mode) {
 	case g.modeChanged <- struct{}{}:
 	default: // the last one has not been seen yet
 	}
-	g.tellMode(m, "")
 }
 
 // tellMode makes the event of a mode that began, or goes on.
@@ -204,7 +211,7 @@ func (g *Guard) tellMode(m mode, reason string) {
 	}
 	g.log.Info("mode", zap.String(logfields.Mode, e.Outcome), zap.String(logfields.Reason, e.Reason),
 		zap.String("by", e.By), zap.Time("until", e.Until))
-	g.write(e)
+	g.announce(e)
 }
 
 // awaitTrials ends trials that nobody confirms, until ctx is done.
@@ -256,21 +263,29 @@ func (g *Guard) tryEnd(ctx context.Context, t *trial) time.Duration {
 // was over.
 func (g *Guard) endTrial(ctx context.Context, t *trial) error {
 	g.attempts.collect(ctx)
+	ended, err := g.goBack(ctx, t)
+	if ended {
+		g.tellMode(g.modeNow(), "")
+	}
+	return err
+}
+
+func (g *Guard) goBack(ctx context.Context, t *trial) (ended bool, err error) {
 	g.applying.Lock()
 	defer g.applying.Unlock()
 	now := g.modeNow()
 	if now.trial != t {
-		return nil
+		return false, nil
 	}
 	next := mode{configured: now.configured, running: rules.Observe, since: g.clock.now(), by: byTrial}
 	if !g.isReleased() {
 		if err := g.applyMode(ctx, next); err != nil {
-			return err
+			return false, err
 		}
 	}
 	g.conditions.set("mode", g.keepMode(next))
 	g.setMode(next)
-	return nil
+	return true, nil
 }
 
 // reconfigured is the mode after the configuration was read again. A mode that

@@ -173,6 +173,9 @@ func (s *socketServer) converse(ctx context.Context, conn net.Conn, from caller)
 		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
 			return fmt.Errorf("reading a request: %w", err)
 		}
+		if q.Op == opWatch {
+			return s.watch(ctx, conn)
+		}
 		a, err := s.answer(ctx, q, from)
 		if err != nil {
 			a = response{Error: err.Error()}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,9 +23,11 @@ const proxyUID = 990
 // socketBed is a guard that answers on a socket, without a kernel behind it but
 // for a fake.
 type socketBed struct {
-	t    *testing.T
-	path string
-	uid  atomic.Uint32 // whom the clients pass for
+	t     *testing.T
+	path  string
+	uid   atomic.Uint32 // whom the clients pass for
+	guard *Guard
+	stop  func()
 	*fakeKernel
 }
 
@@ -32,7 +35,7 @@ func newSocketBed(t *testing.T) *socketBed {
 	t.Helper()
 	b := &socketBed{t: t, path: filepath.Join(t.TempDir(), "guard.sock"), fakeKernel: newFakeKernel()}
 	g := b.newGuard(t, Options{OnReload: func(context.Context) error { return errors.New("the configuration is wrong") }})
-	g.firewall = b.fakeKernel
+	g.firewall, b.guard = b.fakeKernel, g
 	ln, err := listen(b.path, os.Getgid())
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +48,7 @@ func newSocketBed(t *testing.T) *socketBed {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, ln) }()
-	t.Cleanup(func() {
+	b.stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case <-ended:
@@ -53,6 +56,7 @@ func newSocketBed(t *testing.T) *socketBed {
 			t.Error("a client keeps the server from ending")
 		}
 	})
+	t.Cleanup(b.stop)
 	return b
 }
 
@@ -91,6 +95,10 @@ func TestSocketPermissions(t *testing.T) {
 		{proxyUID, opStatus, "not permitted"}, {proxyUID, opRelease, "not permitted"}, {proxyUID, opReload, "not permitted"},
 		{proxyUID, "format", "not permitted"},
 		{1000, opRelays, "not permitted"}, {1000, opStatus, "not permitted"},
+		{0, opWatch, ""}, {proxyUID, opWatch, ""}, {1000, opWatch, "not permitted"},
+		{0, opEnforce, ""}, {proxyUID, opEnforce, "not permitted"}, {1000, opEnforce, "not permitted"},
+		{0, opConfirm, "no trial"}, {proxyUID, opConfirm, "not permitted"},
+		{0, opObserve, ""}, {proxyUID, opObserve, "not permitted"}, {1000, opObserve, "not permitted"},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s as %d", tt.op, tt.uid), func(t *testing.T) {
