@@ -35,13 +35,32 @@ func checkCommand(ctx context.Context, c *console, args []string) error {
 	if err := app.Check(cfg); err != nil {
 		return &userError{status: exitUsage, message: err.Error()}
 	}
+	if err := c.checkExpectations(cfg, *path); err != nil {
+		return err
+	}
 	if !*offline {
 		if err := c.checkRelays(ctx, cfg); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(c.out, "%s is fine: mode %s, %d relays, %d accounts, %d policy rules\n",
-		*path, cfg.Mode, len(cfg.Relays), len(cfg.Accounts), len(cfg.Policy.Rules))
+	fmt.Fprintf(c.out, "%s is fine: mode %s, %d relays, %d accounts, %d policy rules", *path, cfg.Mode, len(cfg.Relays), len(cfg.Accounts), len(cfg.Policy.Rules))
+	if n := len(cfg.Expects); n > 0 {
+		fmt.Fprintf(c.out, ", %d expectations met", n)
+	}
+	fmt.Fprintln(c.out)
+	return nil
+}
+
+// checkExpectations tries each [[expect]].
+func (c *console) checkExpectations(cfg *config.Config, path string) error {
+	problems := app.Expectations(cfg, path, time.Now())
+	c.printProblems(problems)
+	if len(problems) > 0 {
+		return &userError{
+			status: exitUsage, message: fmt.Sprintf("%d of %d expectations are not met", len(problems), len(cfg.Expects)),
+			hint: "correct the policy, or the [[expect]] where the policy is right",
+		}
+	}
 	return nil
 }
 

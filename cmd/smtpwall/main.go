@@ -43,6 +43,8 @@ func commands() []command {
 		{"suspend", "[IDENTITY] [--reason TEXT] [--for DURATION|--until TIME] [--json]", "turn an identity off, or list those that are", suspendCommand},
 		{"resume", "IDENTITY", "end a suspension", resumeCommand},
 		{"log", "[--json] [--follow] [FILTER]", "audit events", logCommand},
+		{"why", "ID [--json]", "what became of a transaction, and why", whyCommand},
+		{"test", "--as WHO [--from ADDRESS] [--to ADDRESS] [--json]", "what policy would say, without sending", testCommand},
 		{"trust", "install|remove [--config FILE]", "the local CA in the system's trust store", trustCommand},
 		{"account", "hash", "the hash of a password, for [[account]]", accountCommand},
 		{"demo", "", "the whole job in throw-away network namespaces", demoCommand},

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/admin"
+	"github.com/smtpwall/smtpwall/internal/app"
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/proxy/limit"
+	"github.com/smtpwall/smtpwall/proxy/policy"
+)
+
+// answer is what policy says, and what the running proxy knows beside it.
+type answer struct {
+	app.Explanation
+	Limits  []admin.LimitState `json:"limits"`
+	Unknown string             `json:"limits_unknown,omitempty"` // why Limits is empty
+}
+
+// newAnswer explains, and takes in what the proxy said, or why it said nothing.
+func newAnswer(cfg *config.Config, q app.Question, standing app.Standing, unknown error) (*answer, error) {
+	q.Suspensions = standing.Suspensions
+	e, err := app.Explain(cfg, q)
+	if err != nil {
+		return nil, &userError{status: exitUsage, message: err.Error()}
+	}
+	a := &answer{Explanation: e, Limits: standing.Limits}
+	if a.Limits == nil {
+		a.Limits = []admin.LimitState{}
+	}
+	if unknown != nil {
+		a.Unknown = unknown.Error()
+	}
+	return a, nil
+}
+
+// print says everything, for people.
+func (a *answer) print(w io.Writer, now time.Time) {
+	fmt.Fprintln(w, "rules, in order:")
+	table(w, func(row func(...string)) {
+		for _, step := range a.Rules {
+			row(stepName(step), stepWord(step), visible(step.Why))
+		}
+	})
+	if rule := a.Decider(); rule != nil {
+		a.printRule(w, rule)
+	}
+	fmt.Fprintln(w, "decision:")
+	table(w, func(row func(...string)) {
+		for _, s := range a.Stages {
+			row(strings.TrimSpace(s.Stage+" "+visible(s.Address)), s.Result, visible(s.Reason))
+		}
+		if s := a.Suspension; s != nil {
+			row("suspension", a.Result, suspensionText(s))
+		}
+	})
+	a.printLimits(w, now)
+	for _, line := range []struct {
+		name string
+		list []string
+	}{{"filters that are not asked here", a.Filters}, {"may itself connect to", a.Direct}} {
+		if len(line.list) > 0 {
+			fmt.Fprintf(w, "%s: %s\n", line.name, visible(strings.Join(line.list, ", ")))
+		}
+	}
+}
+
+func stepName(s policy.Step) string {
+	if s.Rule == "" {
+		return "(none)"
+	}
+	return visible(s.Rule)
+}
+
+func stepWord(s policy.Step) string {
+	switch {
+	case s.Decided:
+		return "decides"
+	case s.Matched:
+		return "fits, too late"
+	}
+	return "does not fit"
+}
+
+// printRule is what the deciding rule asks of addresses.
+func (a *answer) printRule(w io.Writer, rule *config.Rule) {
+	fmt.Fprintf(w, "rule %q says %s", rule.Name, rule.Decision)
+	if rule.Decision != config.Deny {
+		fmt.Fprintf(w, " for senders %s, recipients %s, From field: %s", patternsText(rule.Senders), patternsText(rule.Recipients), rule.HeaderFrom)
+	}
+	fmt.Fprintln(w)
+}
+
+func patternsText(patterns []string) string {
+	if len(patterns) == 0 {
+		return "*"
+	}
+	return visible(strings.Join(patterns, " "))
+}
+
+func suspensionText(s *limit.Suspension) string {
+	text := fmt.Sprintf("%s is suspended since %s", s.Key, timeText(s.Since))
+	if !s.Until.IsZero() {
+		text += " until " + timeText(s.Until)
+	}
+	if s.By != "" {
+		text += " by " + s.By
+	}
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	return visible(text)
+}
+
+// printLimits is what must have room, and how much there is.
+func (a *answer) printLimits(w io.Writer, now time.Time) {
+	if len(a.Budgets) == 0 {
+		fmt.Fprintln(w, "limits: none")
+		return
+	}
+	fmt.Fprintln(w, "limits:")
+	table(w, func(row func(...string)) {
+		for _, b := range a.Budgets {
+			row(visible(b.Key), strings.Join(b.Limits, ", "))
+		}
+		row("ladder", ladderText(a.Ladder))
+	})
+	if a.Unknown != "" {
+		fmt.Fprintln(w, "room: unknown:", visible(a.Unknown))
+		return
+	}
+	fmt.Fprintln(w, "room now, by the running proxy:")
+	table(w, func(row func(...string)) {
+		for _, state := range a.Limits {
+			row(visible(state.Key), visible(state.Limit), roomText(state, now))
+		}
+	})
+}
+
+func ladderText(rungs []string) string {
+	if len(rungs) == 0 {
+		return "none: what has no room is deferred"
+	}
+	return strings.Join(rungs, ", ")
+}
+
+// roomText is the state of one limit.
+func roomText(s admin.LimitState, now time.Time) string {
+	text := fmt.Sprintf("%d of %d used", s.Used, s.Max)
+	if s.Refused > 0 {
+		text += fmt.Sprintf(", %d refused", s.Refused)
+	}
+	if s.Opens.After(now) {
+		text += ", opens " + timeText(s.Opens)
+	}
+	return text
+}
+
+// resultText is the decision as a whole, in one line.
+func (a *answer) resultText() string {
+	text := a.Result + ": " + visible(a.Reason)
+	if a.Rule != "" {
+		text += fmt.Sprintf(" (rule %q)", a.Rule)
+	}
+	if a.Relay != "" && a.Result == policy.Allow.String() {
+		text += ", by relay " + visible(a.Relay)
+	}
+	return text
+}
+
+// table prints rows of columns, indented.
+func table(w io.Writer, fill func(row func(columns ...string))) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	fill(func(columns ...string) { fmt.Fprintln(t, "  "+strings.Join(columns, "\t")) })
+}
+
+// policyIdentityText is every attribute of an identity that is known.
+func policyIdentityText(id policy.Identity) string {
+	kept := app.SpoolIdentity(id)
+	text := identityText(kept)
+	if len(kept.Groups) > 0 {
+		text += ", groups " + visible(strings.Join(kept.Groups, " "))
+	}
+	return text
+}
