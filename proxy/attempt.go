@@ -78,7 +78,9 @@ func (a *attempt) run() (again bool) {
 	switch {
 	case err != nil:
 		return a.unreadable(err)
-	case a.decision.Result != policy.Allow:
+	case a.suspended():
+		return a.hold(spool.HoldSuspended, textSuspended)
+	case a.decision.Result != policy.Allow && !a.released():
 		return a.hold(spool.HoldPolicy, a.decision.Reason)
 	case a.decision.Relay != a.next.Route:
 		a.next.Route = a.decision.Relay // the queue knows whether it is free
@@ -169,12 +171,12 @@ func (a *attempt) pause() {
 // judge puts the message to the policy in force, as if it came now. It returns
 // what it read of the message.
 func (a *attempt) judge() (head []byte, err error) {
-	if a.decision = a.settings.judgeSender(a.item); a.decision.Result != policy.Allow || a.item.Identity.Notice {
+	if a.decision = a.settings.judgeSender(a.item); !passes(a.decision) || a.item.Identity.Notice {
 		return nil, nil
 	}
 	id, listener, rules := identityOf(a.item.Identity), a.item.Identity.Listener, a.settings.Policy
 	for _, rcpt := range a.due {
-		if d := rules.Recipient(id, listener, rcpt.Address); d.Result != policy.Allow {
+		if d := rules.Recipient(id, listener, rcpt.Address); !passes(d) {
 			a.decision = d
 			return nil, nil
 		}
@@ -189,11 +191,15 @@ func (a *attempt) judge() (head []byte, err error) {
 	if end < 0 {
 		end = len(head)
 	}
-	if d := rules.Header(id, listener, head[:end]); d.Result != policy.Allow {
+	if d := rules.Header(id, listener, head[:end]); !passes(d) {
 		a.decision = d
 	}
 	return head, nil
 }
+
+// passes says that nothing is wrong with what was judged, even if all of it is to
+// be held.
+func passes(d policy.Decision) bool { return d.Result == policy.Allow || d.Result == policy.Hold }
 
 // judgeSender asks policy for the decision at MAIL.
 func (s *Settings) judgeSender(item spool.Item) policy.Decision {
@@ -201,6 +207,18 @@ func (s *Settings) judgeSender(item spool.Item) policy.Decision {
 		return s.judgeNotice(item)
 	}
 	return s.Policy.Sender(identityOf(item.Identity), item.Identity.Listener, item.Envelope.ReversePath)
+}
+
+// suspended says that the sender is, whoever let the message go. Notices are
+// ours.
+func (a *attempt) suspended() bool {
+	_, is := a.runner.warden.suspension(keysOf(a.item.Identity))
+	return is && !a.item.Identity.Notice
+}
+
+// released says that a person has looked at what policy would hold.
+func (a *attempt) released() bool {
+	return a.decision.Result == policy.Hold && a.item.Progress.Released
 }
 
 // readHead reads as much of a message as its header section can be.

@@ -50,7 +50,7 @@ func (s *session) startIntake() {
 	t := s.transaction
 	t.intake = newIntake(s, t)
 	t.expires = time.Now().Add(s.settings.Limits.DataTimeout)
-	if !t.decision.CheckHeader {
+	if !s.settings.looksFirst(t.decision) {
 		t.delivery.start()
 	}
 }
@@ -115,7 +115,7 @@ func (s *session) dataFailed(err error) {
 func (s *session) brokenOff(err error) error {
 	switch {
 	case s.ctx.Err() != nil:
-		return errShutdown
+		return s.whyCutOff()
 	case errors.Is(err, io.EOF):
 		return errLeft
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 
+	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // delivery is where one transaction's message goes. It ends with one finish or
@@ -22,6 +24,8 @@ type delivery interface {
 	// write takes octets of the message; what becomes of them, finish says.
 	// dotless says that no line of them begins with a dot.
 	write(p []byte, dotless bool)
+	// park sends the message to hold instead, before finish.
+	park(spool.Progress)
 	finish() result
 	abort()
 }
@@ -33,4 +37,9 @@ type result struct {
 	relay     string     // the relay's own words, for the audit
 	duplicate bool       // the relay may have the message, and will get it again
 	err       error      // why, when it was no reply of the relay's
+}
+
+// taken says that somebody has the message, or may have it.
+func (r *result) taken() bool {
+	return r.custody == audit.CustodyRelay || r.custody == audit.CustodySpool || r.custody == audit.CustodyUnknown
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/policy"
 )
 
 // sessionEvent is what is known about the session, for every event.
@@ -43,6 +44,13 @@ func (s *session) writeTransactionEvent(t *transaction) {
 		decision = *t.denied
 	}
 	event.Decision, event.Reason, event.Rule = decision.Result.String(), decision.Reason, decision.Rule
+	if t.parked.Hold != "" && decision.Result == policy.Allow {
+		event.Decision, event.Reason = policy.Hold.String(), t.parked.Reason
+	}
+	event.Limit, event.Until = t.full, t.opens
+	if !event.Until.IsZero() || event.Limit != "" {
+		event.Identity = s.keys().identity
+	}
 	if t.intake != nil {
 		event.Size = t.intake.size
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
-	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/breaker"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
@@ -21,9 +21,14 @@ type intake struct {
 	passing     bool             // the header section was accepted
 	refusal     *smtp.Reply      // ours; the rest is read and dropped
 	checker     smtp.LineChecker // for BDAT
+	digest      breaker.Body     // of the body
+	digesting   bool
+	screening   *screening // nil where no filter is configured
 }
 
-func newIntake(s *session, t *transaction) *intake { return &intake{session: s, transaction: t} }
+func newIntake(s *session, t *transaction) *intake {
+	return &intake{session: s, transaction: t, digesting: s.settings.CompareBodies && s.server.warden != nil}
+}
 
 // take takes the next octets of the message and keeps none of them. dotless
 // says that no line of them begins with a dot.
@@ -36,7 +41,7 @@ func (in *intake) take(p []byte, dotless bool) {
 	switch {
 	case in.refusal != nil || len(p) == 0:
 	case in.passing:
-		in.transaction.delivery.write(p, dotless)
+		in.pass(p, dotless)
 	default:
 		in.takeHead(p, dotless)
 	}
@@ -79,6 +84,14 @@ func (in *intake) growHead() bool {
 	}
 }
 
+// drop forgets what was kept of the message.
+func (in *intake) drop() {
+	in.dropHead()
+	if in.screening != nil {
+		in.screening.close()
+	}
+}
+
 // dropHead forgets the header section.
 func (in *intake) dropHead() {
 	in.head = nil
@@ -103,22 +116,46 @@ func (in *intake) judgeHead(header, message []byte, dotless bool) {
 	t := in.transaction
 	if t.decision.CheckHeader {
 		decision := in.session.judgeHeader(header)
-		if decision.Result != policy.Allow {
+		if !passes(decision) {
 			t.decision = decision
 			in.refuse(smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, ruled(decision)))
 			return
 		}
 	}
 	in.passing = true
-	t.delivery.write(in.session.traceField(t, time.Now()), true)
-	t.delivery.write(message, dotless)
+	body := message[len(header):]
+	if s := in.session.settings; len(s.Filters) > 0 {
+		in.screening = newScreening(s.TempDir, header)
+		in.screening.body.write(body)
+	} else {
+		t.delivery.write(in.session.traceField(t, time.Now()), true)
+		t.delivery.write(message, dotless)
+	}
+	in.digestBody(body)
 	in.dropHead()
+}
+
+// pass passes on what follows the header section.
+func (in *intake) pass(p []byte, dotless bool) {
+	if in.screening != nil {
+		in.screening.body.write(p)
+	} else {
+		in.transaction.delivery.write(p, dotless)
+	}
+	in.digestBody(p)
+}
+
+// digestBody lets the breakers tell bodies apart. Nothing of them is kept.
+func (in *intake) digestBody(p []byte) {
+	if in.digesting {
+		_, _ = in.digest.Write(p) // never fails
+	}
 }
 
 // refuse drops the message; the client hears of it at the end of the data.
 func (in *intake) refuse(reply smtp.Reply) {
 	in.refusal = &reply
-	in.dropHead()
+	in.drop()
 	in.transaction.delivery.abort()
 }
 
@@ -127,8 +164,16 @@ func (in *intake) finish() result {
 	if in.refusal == nil && !in.passing {
 		in.judgeHead(in.head, in.head, false) // a message of header fields alone
 	}
+	if in.refusal == nil {
+		if refusal := in.session.measureSize(in.size); refusal.Code != 0 {
+			in.refuse(refusal)
+		}
+	}
 	if in.refusal != nil {
 		return result{reply: *in.refusal, custody: audit.CustodyClient}
+	}
+	if in.screening != nil {
+		return in.screen()
 	}
 	return in.transaction.delivery.finish()
 }

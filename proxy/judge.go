@@ -43,5 +43,8 @@ func (s *session) denial(d policy.Decision) smtp.Reply {
 			return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "must issue STARTTLS first, and authenticate"))
 		}
 	}
+	if d.Result == policy.Defer {
+		return s.mark(smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, ruled(d)+", try again later"))
+	}
 	return s.mark(smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, ruled(d)))
 }

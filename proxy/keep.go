@@ -30,6 +30,36 @@ func (s *session) newHold() delivery {
 	}
 }
 
+// textHeld is what the client hears of a message that waits for a person.
+const textHeld = "held until the administrator releases it"
+
+// newParked keeps the message until a person releases it.
+func (s *session) newParked() delivery {
+	return &spoolDelivery{session: s, transaction: s.transaction, state: spool.Hold, progress: s.transaction.parked, text: textHeld}
+}
+
+// park makes the transaction's message go to hold, whatever was planned for it.
+// The first reason stays.
+func (s *session) park(why, reason string) {
+	t := s.transaction
+	if t.parked.Hold != "" {
+		return
+	}
+	t.parked = spool.Progress{Time: time.Now().UTC(), Hold: why, Reason: reason}
+	if t.delivery != nil {
+		t.delivery.park(t.parked)
+	}
+}
+
+// hold ends a message that was parked.
+func (s *session) hold(t *transaction, writer *spool.Writer, progress spool.Progress) result {
+	if err := writer.Commit(spool.Hold, progress); err != nil {
+		return result{reply: spoolRefusal(err), custody: audit.CustodyClient, err: err}
+	}
+	s.handOver(t, spool.Hold, progress)
+	return result{reply: smtp.NewReply(250, smtp.EnhancedCode{2, 0, 0}, textHeld), custody: audit.CustodySpool}
+}
+
 // newQueued takes the message first, to deliver it afterwards.
 func (s *session) newQueued() delivery {
 	return &spoolDelivery{session: s, transaction: s.transaction, state: spool.Deferred, text: "queued"}
@@ -68,11 +98,16 @@ func (s *session) firstFailure(why error, later []spool.Due) spool.Progress {
 }
 
 func (d *spoolDelivery) recipients(_ context.Context, rcpts []smtp.Recipient, _ bool) ([]smtp.Reply, error) {
-	replies := make([]smtp.Reply, len(rcpts))
-	for i := range rcpts {
+	return allKept(len(rcpts)), nil
+}
+
+// allKept are the replies for so many recipients that the spool answers for.
+func allKept(n int) []smtp.Reply {
+	replies := make([]smtp.Reply, n)
+	for i := range replies {
 		replies[i] = recipientKept()
 	}
-	return replies, nil
+	return replies
 }
 
 // recipientKept is the reply for a recipient that the spool answers for.
@@ -111,6 +146,10 @@ func (d *spoolDelivery) reason() error {
 	return errors.New(d.progress.Reason)
 }
 
+func (d *spoolDelivery) park(p spool.Progress) {
+	d.state, d.progress, d.text = spool.Hold, p, textHeld
+}
+
 func (d *spoolDelivery) abort() {
 	if d.writer != nil {
 		d.writer.Abort()
@@ -133,18 +172,20 @@ func (s *session) handOver(t *transaction, state spool.State, progress spool.Pro
 
 // spoolEntry is what the spool keeps beside the message.
 func (s *session) spoolEntry(t *transaction) spool.Entry {
+	return spool.Entry{ID: t.id, Time: t.began, Envelope: t.envelope, Identity: s.keptIdentity()}
+}
+
+// keptIdentity is the sender as the spool keeps it.
+func (s *session) keptIdentity() spool.Identity {
 	id := s.identity()
-	entry := spool.Entry{
-		ID: t.id, Time: t.began, Envelope: t.envelope,
-		Identity: spool.Identity{
-			User: id.User, Groups: id.Groups, Unit: id.Unit, Container: id.Container, Account: id.Account,
-			Listener: string(s.role),
-		},
+	kept := spool.Identity{
+		User: id.User, Groups: id.Groups, Unit: id.Unit, Container: id.Container, Account: id.Account,
+		Listener: string(s.role),
 	}
 	if id.Proven {
-		entry.Identity.UID = &id.UID
+		kept.UID = &id.UID
 	}
-	return entry
+	return kept
 }
 
 // identityOf is the identity of a message in the spool, for policy to look at

@@ -37,16 +37,19 @@ func (r *Runner) Retry(id string) error {
 	return nil
 }
 
-// Release lets a held message go. Policy is asked again before it is delivered.
+// Release lets a held message go. Policy is asked again before it is delivered:
+// what would hold it does not any more, and what would refuse it does.
 func (r *Runner) Release(item spool.Item) error {
 	if item.State != spool.Hold {
 		return errors.New("it is not held")
 	}
+	r.ordering.RLock()
+	defer r.ordering.RUnlock()
 	if _, active := r.queue.Remove(item.ID); active {
 		return ErrBusy
 	}
 	p := item.Progress
-	p.Time, p.Next, p.Hold = time.Now().UTC(), time.Time{}, ""
+	p.Time, p.Next, p.Hold, p.Released = time.Now().UTC(), time.Time{}, "", true
 	for i := range p.Rest {
 		p.Rest[i].Failed = false // a person wants it tried again
 	}

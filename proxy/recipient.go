@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
@@ -39,11 +40,13 @@ func (s *session) judgeRcpt(rcpt smtp.Recipient) smtp.Reply {
 		// in another transaction.
 		return s.mark(smtp.NewReply(452, smtp.EnhancedCode{4, 5, 3}, "too many recipients, send the rest in another transaction"))
 	}
-	if decision := s.judgeRecipient(rcpt.Address); decision.Result != policy.Allow {
+	switch decision := s.judgeRecipient(rcpt.Address); decision.Result {
+	case policy.Allow, policy.Hold: // which MAIL has seen to
+	default:
 		t.denied = &decision
 		return s.denial(decision)
 	}
-	return smtp.Reply{}
+	return s.measure(limit.Amount{Recipients: 1, Recipient: rcpt.Address})
 }
 
 // resolveRecipients brings the waiting recipients to where the message goes,
@@ -58,6 +61,9 @@ func (s *session) resolveRecipients() {
 		if w.reply.Code == 0 {
 			rcpts = append(rcpts, w.rcpt)
 		}
+	}
+	if !s.slowDown() {
+		return
 	}
 	replies := s.offer(rcpts)
 	for i, w := range t.waiting {
@@ -84,6 +90,10 @@ func (s *session) answerRcpt(rcpt smtp.Recipient, reply smtp.Reply) {
 	t.outcome.reply = reply
 	t.note(rcpt, reply.Code)
 	if !reply.Positive() {
+		t.meter.giveBack(rcpt.Address)
+		if reply.Permanent() {
+			t.refused++
+		}
 		return
 	}
 	t.envelope.Recipients = append(t.envelope.Recipients, rcpt)
@@ -146,7 +156,7 @@ func (s *session) nextIsBetter() bool {
 func (s *session) dataIsNext() bool {
 	next := s.reader.Unread()
 	return len(next) >= len(dataLine) && strings.EqualFold(string(next[:len(dataLine)]), dataLine) &&
-		!s.transaction.decision.CheckHeader
+		!s.settings.looksFirst(s.transaction.decision)
 }
 
 const dataLine = "DATA\r\n"

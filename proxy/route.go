@@ -13,6 +13,9 @@ import (
 func (s *session) openDelivery() (refusal smtp.Reply) {
 	t := s.transaction
 	switch {
+	case t.parked.Hold != "":
+		t.delivery = s.newParked()
+		return smtp.Reply{}
 	case s.settings.Relays.empty():
 		t.delivery = s.newHold()
 		return smtp.Reply{}
@@ -23,7 +26,7 @@ func (s *session) openDelivery() (refusal smtp.Reply) {
 	for len(t.untried) > 0 {
 		pool := t.untried[0]
 		t.untried = t.untried[1:]
-		begun, err := pool.BeginWithin(s.ctx, s.settings.Limits.RelayPatience, s.peerKey, t.envelope.ReversePath, t.envelope.Params)
+		begun, err := pool.BeginWithin(s.ctx, s.settings.Limits.RelayPatience, s.keys().identity, t.envelope.ReversePath, t.envelope.Params)
 		if err != nil {
 			t.failure = err
 			continue

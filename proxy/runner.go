@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ func (r *Runner) retryAfter(tries int) time.Duration { return r.backoff.After(tr
 type Runner struct {
 	spool    *spool.Spool
 	events   EventLog
+	warden   *Warden
 	backoff  queue.Backoff
 	log      *zap.Logger
 	settings atomic.Pointer[Settings]
@@ -64,6 +66,8 @@ type Runner struct {
 	working  context.Context // ends when deliveries under way are cut off
 	cut      context.CancelFunc
 	running  sync.WaitGroup // the goroutines of run, load, sweep and tries
+	ordering sync.RWMutex   // persons order about what is held, or the calendar does
+	ending   sync.RWMutex   // Stop begins while nobody begins anything else
 	loading  sync.Mutex     // one scan of the spool at a time
 	hastened sync.Map       // ids of messages that a person wants tried again after the try under way
 	// unsettled has, by id, a settlement that could not be written yet.
@@ -76,6 +80,7 @@ type Runner struct {
 type RunnerOptions struct {
 	Spool   *spool.Spool
 	Events  EventLog
+	Warden  *Warden       // says who is suspended, and hears what relays say; may be nil
 	Backoff queue.Backoff // between two tries of a message; zero is DefaultBackoff
 	Logger  *zap.Logger
 }
@@ -85,10 +90,11 @@ func NewRunner(o RunnerOptions) *Runner {
 	if o.Backoff == (queue.Backoff{}) {
 		o.Backoff = DefaultBackoff()
 	}
-	r := &Runner{spool: o.Spool, events: o.Events, backoff: o.Backoff, log: o.Logger.Named("queue"), wake: make(chan struct{}, 1)}
+	r := &Runner{spool: o.Spool, events: o.Events, warden: o.Warden, backoff: o.Backoff, log: o.Logger.Named("queue"), wake: make(chan struct{}, 1)}
 	r.queue, r.calendar = queue.New(r.workers), newCalendar(time.Now(), r.log)
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	r.working, r.cut = context.WithCancel(context.Background())
+	r.warden.oversee(nil, r)
 	return r
 }
 
@@ -116,9 +122,38 @@ func (r *Runner) Apply(settings *Settings) {
 	for _, route := range r.queue.Stats() {
 		r.queue.Resume(route.Route)
 	}
-	r.running.Go(func() {
-		defer r.survive("")
-		r.load()
+	r.reload()
+}
+
+// reload looks through the spool in the background for what may go by now.
+func (r *Runner) reload() {
+	r.inBackground(r.load)
+}
+
+// inBackground does something that Stop waits for, unless it was called already.
+func (r *Runner) inBackground(do func()) {
+	r.ending.RLock()
+	defer r.ending.RUnlock()
+	if r.stopping.Err() == nil {
+		r.running.Go(func() {
+			defer r.survive("")
+			do()
+		})
+	}
+}
+
+// hasten makes the messages of a suspended sender due, so that they go into hold.
+func (r *Runner) hasten(key string) {
+	r.inBackground(func() {
+		for item, err := range r.spool.All(spool.Deferred) {
+			if r.stopping.Err() != nil {
+				return
+			}
+			if err == nil && slices.Contains(keysOf(item.Identity).suspendable, key) {
+				r.queue.Retry(item.ID, time.Now())
+			}
+		}
+		r.signal()
 	})
 }
 
@@ -147,7 +182,14 @@ func (r *Runner) waitsForSettings(item spool.Item) bool {
 	if settings == nil || settings.Relays.empty() {
 		return false
 	}
-	return item.Progress.Hold == spool.HoldNoRelay || item.Progress.Hold == spool.HoldPolicy
+	switch item.Progress.Hold {
+	case spool.HoldNoRelay, spool.HoldPolicy:
+		return true
+	case spool.HoldSuspended:
+		_, still := r.warden.suspension(keysOf(item.Identity))
+		return !still
+	}
+	return false
 }
 
 // Add hands over a message that the spool has taken. What is held is left to the
@@ -188,7 +230,9 @@ func (r *Runner) signal() {
 // Stop waits for the deliveries under way, a few seconds and no longer than
 // ctx, and then cuts them off: their messages stay.
 func (r *Runner) Stop(ctx context.Context) error {
+	r.ending.Lock()
 	r.stop()
+	r.ending.Unlock()
 	defer r.cut()
 	ctx, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()

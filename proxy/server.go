@@ -48,6 +48,7 @@ type Options struct {
 	Events     EventLog
 	Throttle   *auth.Throttle // slows those who guess passwords; shared by all sessions
 	Runner     *Runner        // delivers what sessions give to the spool
+	Warden     *Warden        // limits senders; may be nil
 	Logger     *zap.Logger
 	Settings   *Settings
 }
@@ -58,6 +59,7 @@ type Server struct {
 	events     EventLog
 	throttle   *auth.Throttle
 	runner     *Runner
+	warden     *Warden
 	log        *zap.Logger
 	settings   atomic.Pointer[Settings]
 	longHeads  chan struct{} // one element for each long header section being held
@@ -79,6 +81,7 @@ func New(options Options) *Server {
 		events:     options.Events,
 		throttle:   options.Throttle,
 		runner:     options.Runner,
+		warden:     options.Warden,
 		log:        options.Logger.Named("proxy"),
 		longHeads:  make(chan struct{}, maxLongHeads),
 		sessions:   map[*session]struct{}{},
@@ -86,6 +89,7 @@ func New(options Options) *Server {
 		listeners:  map[net.Listener]struct{}{},
 	}
 	s.settings.Store(options.Settings)
+	s.warden.oversee(s, nil)
 	return s
 }
 

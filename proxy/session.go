@@ -55,6 +55,7 @@ type session struct {
 	account     string // authenticated as
 	loggedIn    bool   // AUTH succeeded, of an account or of a redirected client
 	transaction *transaction
+	meter       meter
 	events      int    // audit events written
 	trouble     string // why the session was closed, if not by QUIT
 	admitted    bool   // counted as one of its peer's
@@ -64,6 +65,8 @@ type session struct {
 	closing     bool   // nothing more is read
 	interrupted bool   // the client may still be sending
 	draining    atomic.Bool
+	expelled    atomic.Bool          // the sender was suspended, and the session cut off
+	known       atomic.Pointer[keys] // of the sender, once somebody has asked
 }
 
 func newSession(server *Server, conn net.Conn, role Role, settings *Settings) *session {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/auth"
+	"github.com/smtpwall/smtpwall/proxy/filter"
 	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
@@ -20,10 +21,15 @@ type Settings struct {
 	Accounts       *auth.Store // nil where no account is configured
 	AuthWithoutTLS bool        // offer AUTH in clear too
 	Policy         *policy.Policy
+	Quota          Quota
+	CompareBodies  bool             // a breaker looks for one body to many recipients
+	Filters        []*filter.Filter // asked in this order about each message
+	TempDir        string           // for large messages that filters look at
 	Relays         Relays
 	Spool          *spool.Spool  // takes messages that no relay takes now
 	QueueFirst     bool          // the spool takes each message before a relay hears of it
 	Expire         time.Duration // a message is given up when it has waited for so long
+	HoldExpire     time.Duration // and one in hold, unless it is held for want of a relay; zero is never
 	Postmaster     string        // who is told of what nobody else can be told of; may be empty
 	Limits         Limits
 }
@@ -62,6 +68,10 @@ type Relays struct {
 	Order  []*relay.Pool          // for messages whose rule names none; the next when one is down
 	ByName map[string]*relay.Pool // for rules that name one
 }
+
+// looksFirst says that none of the message may be passed on before all of it, or
+// its header section, was looked at.
+func (s *Settings) looksFirst(d policy.Decision) bool { return d.CheckHeader || len(s.Filters) > 0 }
 
 // empty says that no relay is approved yet.
 func (r Relays) empty() bool { return len(r.ByName) == 0 }

@@ -18,6 +18,7 @@ func (a *attempt) settle(now time.Time) (again bool) {
 	if a.tooOld(now) {
 		a.expire()
 	}
+	a.tellWarden()
 	a.tellFailures(now)
 	p, to := a.progress(now), spool.Deferred
 	switch {
@@ -36,6 +37,22 @@ func (a *attempt) settle(now time.Time) (again bool) {
 	a.writeEvent(p)
 	a.next.Next, a.next.Attempts = p.Next, p.Attempts
 	return a.write(settlement{progress: p, to: to}) || to == spool.Deferred
+}
+
+// tellWarden passes on what the relay said for good.
+func (a *attempt) tellWarden() {
+	accepted, refused := 0, 0
+	for _, d := range a.due {
+		switch {
+		case d.fate == served:
+			accepted++
+		case d.fate == failed && !d.expired:
+			refused++
+		}
+	}
+	if !a.item.Identity.Notice {
+		a.runner.warden.answered(a.item.Identity.Key(), accepted, refused)
+	}
 }
 
 // progress is the message's state after this try.

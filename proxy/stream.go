@@ -20,17 +20,21 @@ type relayDelivery struct {
 	session     *session
 	transaction *transaction
 	relay       *relay.Transaction
-	promised    int           // recipients that the client was told 250 for
-	accepted    bool          // the relay has one of them at least
-	later       []spool.Due   // those that it does not take now
-	crowd       bool          // and that for their number alone
-	copy        *spool.Writer // nil until the data begins
-	kept        bool          // the copy is in the spool
+	promised    int             // recipients that the client was told 250 for
+	accepted    bool            // the relay has one of them at least
+	later       []spool.Due     // those that it does not take now
+	crowd       bool            // and that for their number alone
+	copy        *spool.Writer   // nil until the data begins
+	kept        bool            // the copy is in the spool
+	parked      *spool.Progress // it goes to hold, and the relay hears no more of it
 }
 
 // recipients passes on what the relay says for good. Where it says later, that
 // is for us to wait for, and the client hears 250.
 func (d *relayDelivery) recipients(ctx context.Context, rcpts []smtp.Recipient, dataNext bool) ([]smtp.Reply, error) {
+	if d.parked != nil {
+		return allKept(len(rcpts)), nil
+	}
 	hand := d.relay.Recipients
 	if dataNext {
 		hand = d.relay.LastRecipients
@@ -56,7 +60,7 @@ func (d *relayDelivery) recipients(ctx context.Context, rcpts []smtp.Recipient, 
 }
 
 // useless says that the relay takes none of the recipients now.
-func (d *relayDelivery) useless() bool { return !d.accepted && len(d.later) > 0 }
+func (d *relayDelivery) useless() bool { return !d.accepted && len(d.later) > 0 && d.parked == nil }
 
 // lastWord is why it is useless.
 func (d *relayDelivery) lastWord() error { return errors.New(d.later[len(d.later)-1].Reply) }
@@ -66,7 +70,7 @@ func (d *relayDelivery) lastWord() error { return errors.New(d.later[len(d.later
 func (d *relayDelivery) admit() smtp.Reply {
 	entry := func() spool.Entry { return d.session.spoolEntry(d.transaction) }
 	store := d.session.settings.Spool
-	if len(d.later) == 0 {
+	if len(d.later) == 0 && d.parked == nil {
 		d.copy = store.Tee(entry)
 		return smtp.Reply{}
 	}
@@ -78,15 +82,27 @@ func (d *relayDelivery) admit() smtp.Reply {
 	return smtp.Reply{}
 }
 
-func (d *relayDelivery) start() { d.relay.StartData() }
+func (d *relayDelivery) start() {
+	if d.parked == nil {
+		d.relay.StartData()
+	}
+}
 
 func (d *relayDelivery) write(p []byte, dotless bool) {
-	if dotless {
+	switch {
+	case d.parked != nil:
+	case dotless:
 		d.relay.WriteDotless(p)
-	} else {
+	default:
 		d.relay.Write(p)
 	}
 	_, _ = d.copy.Write(p) // an error of it comes back from the commit
+}
+
+// park gives the relay up; what it was promised the spool keeps.
+func (d *relayDelivery) park(p spool.Progress) {
+	d.relay.Abort()
+	d.parked = &p
 }
 
 // abort gives the message up: neither the relay nor the spool has it.
@@ -100,6 +116,9 @@ func (d *relayDelivery) abort() {
 // finish ends the message. Where the relay will have it for some recipients
 // only, the spool has it before the relay can: nothing may fail in between.
 func (d *relayDelivery) finish() result {
+	if d.parked != nil {
+		return d.session.hold(d.transaction, d.copy, *d.parked)
+	}
 	if len(d.later) > 0 {
 		if err := d.copy.Commit(spool.Active, spool.Progress{}); err != nil {
 			d.abort()
@@ -169,10 +188,7 @@ func (d *relayDelivery) neither(err, why error) result {
 // 250 and keeps its message.
 func (d *relayDelivery) cutOff(err error) result {
 	d.drop()
-	done := result{
-		reply:   smtp.NewReply(421, smtp.EnhancedCode{4, 3, 2}, d.session.settings.HostName+" is shutting down, try again later"),
-		custody: audit.CustodyClient, err: errors.Join(errShutdown, err),
-	}
+	done := result{reply: d.session.lastWords(), custody: audit.CustodyClient, err: errors.Join(d.session.whyCutOff(), err)}
 	if failure := asRelayError(err); failure != nil && failure.Unknown {
 		done.custody = audit.CustodyUnknown
 	}

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/dsn"
 	"github.com/smtpwall/smtpwall/proxy/queue"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
@@ -16,6 +19,7 @@ import (
 func (r *Runner) sweep(now time.Time) {
 	settings := r.settings.Load()
 	defer r.sendDigest(settings, now)
+	r.expireHeld(settings, now)
 	old := min(delayTold, settings.Expire)
 	if oldest := r.spool.Usage().Oldest; !oldest.IsZero() && now.Sub(oldest) < old {
 		return
@@ -32,6 +36,48 @@ func (r *Runner) sweep(now time.Time) {
 		}
 	}
 }
+
+// expireHeld gives up what nobody has released in time. What waits for the first
+// relay waits on.
+func (r *Runner) expireHeld(settings *Settings, now time.Time) {
+	if settings.HoldExpire <= 0 || !r.calendar.mayExpire(now) {
+		return
+	}
+	for _, id := range r.spool.TakenBefore(now.Add(-settings.HoldExpire), spool.Hold) {
+		if r.stopping.Err() != nil {
+			return
+		}
+		r.giveUpHeld(id, settings.HoldExpire, now)
+	}
+}
+
+// giveUpHeld tells the sender, if that may be, and else leaves the message to
+// the digest; the next time it is dropped.
+func (r *Runner) giveUpHeld(id string, after time.Duration, now time.Time) {
+	r.ordering.Lock()
+	defer r.ordering.Unlock()
+	message, err := r.spool.Read(id)
+	if err != nil {
+		return // it is gone, or damaged and reported
+	}
+	defer func() { _ = message.Close() }()
+	switch item := message.Item; {
+	case item.State != spool.Hold || item.Progress.Hold == spool.HoldNoRelay || r.calendar.age(item.Time, now) <= after:
+	case item.Progress.Hold == spool.HoldUndeliverable:
+		if err := r.drop(item, reasonUnreleased); err != nil {
+			r.log.Error("message could not be taken from the spool", zap.String(logfields.Txn, id), zap.Error(err))
+		}
+	default:
+		a := newAttempt(r, queue.Item{ID: id, Identity: item.Identity.Key()})
+		a.open(message)
+		for i := range a.due {
+			a.due[i].fate, a.due[i].expired, a.due[i].Reply = failed, true, reasonUnreleased+" (held: "+item.Progress.Reason+")"
+		}
+		a.settle(now)
+	}
+}
+
+const reasonUnreleased = "nobody released it in time"
 
 // agesNow says that something is to be done about a message's age.
 func (r *Runner) agesNow(settings *Settings, item spool.Item, now time.Time) bool {

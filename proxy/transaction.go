@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/breaker"
 	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // transaction is one message, from MAIL to the end of data or a reset. It ends
@@ -28,6 +30,11 @@ type transaction struct {
 	intake   *intake           // nil before data
 	expires  time.Time         // it has a connection to the relay until then
 	failure  error             // why the last relay did not take it
+	refused  int               // recipients that a relay refused for good
+	meter    *meter            // nil: nobody counts
+	full     string            // the limit that had no room, with its budget
+	opens    time.Time         // when the limit or the suspension ends that refused it
+	parked   spool.Progress    // what the hold will say, if it goes there
 	outcome  result            // what the client was told last
 }
 
@@ -47,13 +54,32 @@ func (s *session) mail(c smtp.Command) {
 		return
 	}
 	s.begin(path, params)
-	t := s.transaction
-	if t.decision = s.judgeSender(path); t.decision.Result != policy.Allow {
-		s.endRefused(s.denial(t.decision))
+	if refusal := s.judgeMail(); refusal.Code != 0 {
+		s.endRefused(refusal)
+		return
+	}
+	if !s.slowDown() {
 		return
 	}
 	s.state = stateMail
 	s.reply(250, smtp.EnhancedCode{2, 1, 0}, "sender ok")
+}
+
+// judgeMail is what we have against the transaction as it begins; the zero reply
+// is nothing.
+func (s *session) judgeMail() (refusal smtp.Reply) {
+	t := s.transaction
+	if by, is := s.server.warden.suspension(s.keys()); is {
+		return s.suspended(by)
+	}
+	switch t.decision = s.judgeSender(t.envelope.ReversePath); t.decision.Result {
+	case policy.Allow:
+	case policy.Hold:
+		s.park(spool.HoldPolicy, ruled(t.decision))
+	default:
+		return s.denial(t.decision)
+	}
+	return s.openMeter()
 }
 
 // mailCapabilities are those that were announced: none after HELO (RFC 5321
@@ -118,6 +144,7 @@ var (
 	errLeft        = errors.New("the client closed the connection before the end of data")
 	errSlow        = errors.New("the message did not come in time")
 	errShutdown    = errors.New("smtpwall is shutting down")
+	errSuspended   = errors.New("the identity was suspended")
 )
 
 // dropTransaction ends the transaction, if there is one, and writes its event.
@@ -140,11 +167,46 @@ func (s *session) dropTransaction(why error) {
 	for _, w := range t.waiting { // they will have no reply
 		t.note(w.rcpt, 0)
 	}
-	defer s.writeTransactionEvent(t)
+	defer s.closeAccount(t)
 	if t.intake != nil {
-		t.intake.dropHead()
+		t.intake.drop()
 	}
 	if t.delivery != nil {
 		t.delivery.abort()
 	}
+}
+
+// closeAccount settles what the transaction has claimed, tells the breakers of
+// it, and writes its event.
+func (s *session) closeAccount(t *transaction) {
+	t.closeMeter()
+	if t.outcome.taken() {
+		s.server.warden.sent(s.keys().identity, t.traits())
+	}
+	if accepted, refused := t.verdicts(); accepted+refused > 0 {
+		s.server.warden.answered(s.keys().identity, accepted, refused)
+	}
+	s.writeTransactionEvent(t)
+}
+
+// traits are what the breakers look at.
+func (t *transaction) traits() breaker.Message {
+	m := breaker.Message{Sender: t.envelope.ReversePath, Recipients: len(t.envelope.Recipients)}
+	if t.intake != nil && t.intake.digesting {
+		m.Body = t.intake.digest.Sum()
+	}
+	return m
+}
+
+// verdicts are how many recipients a relay has taken, and how many it has refused
+// for good.
+func (t *transaction) verdicts() (accepted, refused int) {
+	refused = t.refused
+	switch n := len(t.envelope.Recipients); {
+	case t.outcome.custody == audit.CustodyRelay:
+		accepted = n
+	case t.outcome.relay != "" && t.outcome.reply.Permanent():
+		refused += n
+	}
+	return accepted, refused
 }

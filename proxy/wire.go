@@ -62,7 +62,7 @@ func (s *session) expect(timeout time.Duration) {
 		s.readBy = deadline
 		_ = s.raw.SetReadDeadline(deadline)
 	}
-	if s.draining.Load() && (!s.receiving() || s.ctx.Err() != nil) { // drain may have come before the line above
+	if s.expelled.Load() || s.draining.Load() && (!s.receiving() || s.ctx.Err() != nil) { // these may have come before the line above
 		_ = s.raw.SetReadDeadline(now)
 	}
 }
@@ -79,6 +79,23 @@ func (s *session) drain() {
 func (s *session) cutOff() {
 	s.cancel()
 	_ = s.raw.SetReadDeadline(time.Now())
+}
+
+// whyCutOff is the reason of whoever ended the session.
+func (s *session) whyCutOff() error {
+	if s.expelled.Load() {
+		return errSuspended
+	}
+	return errShutdown
+}
+
+// lastWords are what a client hears whose session is cut off (RFC 5321 section
+// 3.8).
+func (s *session) lastWords() smtp.Reply {
+	if s.expelled.Load() {
+		return smtp.NewReply(421, smtp.EnhancedCode{4, 7, 1}, s.settings.HostName+" "+textSuspended+", closing the connection")
+	}
+	return smtp.NewReply(421, smtp.EnhancedCode{4, 3, 2}, s.settings.HostName+" is shutting down, try again later")
 }
 
 // flush writes the replies that are due. A client that does not read them is
@@ -180,9 +197,10 @@ func (s *session) readFailed(err error) {
 	case errors.Is(err, smtp.ErrEndless):
 		s.trouble = err.Error()
 		s.hangUp(500, smtp.EnhancedCode{5, 5, 2}, err.Error())
-	case errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load():
-		s.dropTransaction(errShutdown)
-		s.farewell(421, smtp.EnhancedCode{4, 3, 2}, s.settings.HostName+" is shutting down, try again later")
+	case errors.Is(err, os.ErrDeadlineExceeded) && (s.draining.Load() || s.expelled.Load()):
+		s.dropTransaction(s.whyCutOff())
+		last := s.lastWords()
+		s.farewell(last.Code, last.Enhanced, last.Text())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.trouble = "timeout"
 		s.farewell(421, smtp.EnhancedCode{4, 4, 2}, s.settings.HostName+" timeout, closing the connection")

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/smtpwall/smtpwall/proxy/limit"
+)
+
+// Quota is how much may be sent, and what happens to who wants more. The zero
+// value limits nobody.
+type Quota struct {
+	Default Allotment            // of an identity whose rule has none of its own
+	Rules   map[string]Allotment // by the name of the rule that decides
+	Budgets Budgets
+}
+
+// Allotment is what one identity has.
+type Allotment struct {
+	Limits     []limit.Limit
+	Ladder     limit.Ladder
+	SuspendFor time.Duration // of the ladder's suspend; zero is until somebody resumes it
+}
+
+// isSoft says that the ladder ends with slow, at the limit or beyond: who is over
+// it waits, and is not refused.
+func (a *Allotment) isSoft() bool {
+	last := len(a.Ladder) - 1
+	return last >= 0 && a.Ladder[last].Action == limit.Slow && a.Ladder[last].Percent >= 100
+}
+
+// Budgets are above the identities, and shared by those that have the unit,
+// container, user or account in common. A sender's is one reverse-path of one
+// identity.
+type Budgets struct{ Host, Unit, Container, User, Account, Sender []limit.Limit }
+
+// hostKey is the key of the budget that everybody shares.
+const hostKey = "host"
+
+// allotment is that of a rule.
+func (q *Quota) allotment(rule string) *Allotment {
+	if a, ok := q.Rules[rule]; ok {
+		return &a
+	}
+	return &q.Default
+}
+
+// maxBudgets is how many budgets one transaction can have.
+const maxBudgets = 6
+
+// budgets appends those of a transaction to list, the identity's own first. One
+// that has the identity's key too is counted once: it is the same sender.
+func (q *Quota) budgets(list []limit.Budget, own *Allotment, k *keys, reversePath string) []limit.Budget {
+	b := &q.Budgets
+	list = append(list, limit.Budget{Key: k.identity, Limits: own.Limits})
+	add := func(key string, limits []limit.Limit) {
+		if key != "" && len(limits) > 0 {
+			list = append(list, limit.Budget{Key: key, Limits: limits})
+		}
+	}
+	add(k.account, b.Account)
+	add(k.container, b.Container)
+	if len(b.Sender) > 0 {
+		add(k.senderKey(reversePath), b.Sender)
+	}
+	add(k.user, b.User)
+	add(k.unit, b.Unit)
+	add(hostKey, b.Host)
+	return list
+}

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/filter"
+	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/spool"
+)
+
+// screening is a message that is passed on when the filters have seen it.
+type screening struct {
+	header []byte
+	body   sieve
+	newer  io.ReadCloser // body that a filter has put in its place
+}
+
+func newScreening(dir string, header []byte) *screening {
+	return &screening{header: bytes.Clone(header), body: sieve{dir: dir}}
+}
+
+// reader gives the body as it is now, from its beginning.
+func (m *screening) reader() (io.Reader, error) {
+	if m.newer == nil {
+		return m.body.reader()
+	}
+	if seeker, ok := m.newer.(io.Seeker); ok {
+		_, err := seeker.Seek(0, io.SeekStart)
+		return m.newer, err
+	}
+	return m.newer, nil
+}
+
+// change takes over what a filter has made of the message.
+func (m *screening) change(v filter.Verdict) {
+	m.header = v.Header
+	if v.Body != nil {
+		m.close()
+		m.newer = v.Body
+	}
+}
+
+func (m *screening) close() {
+	m.body.close()
+	if m.newer != nil {
+		_ = m.newer.Close() // it was read
+		m.newer = nil
+	}
+}
+
+// screen puts the message to the filters in turn, and passes on what they make of
+// it.
+func (in *intake) screen() result {
+	m := in.screening
+	defer m.close()
+	for _, f := range in.session.settings.Filters {
+		if !in.ask(f, m) {
+			return result{reply: *in.refusal, custody: audit.CustodyClient}
+		}
+	}
+	body, err := m.reader()
+	if err != nil {
+		return in.unscreened(err)
+	}
+	d := in.transaction.delivery
+	d.write(in.session.traceField(in.transaction, time.Now()), true)
+	d.write(m.header, false)
+	if _, err := io.CopyBuffer(passing{d}, onlyReader{body}, make([]byte, dataBuffer)); err != nil {
+		return in.unscreened(err)
+	}
+	return d.finish()
+}
+
+// passing writes to a delivery, whose errors come at its end.
+type passing struct{ delivery }
+
+func (p passing) Write(b []byte) (int, error) {
+	p.delivery.write(b, false)
+	return len(b), nil
+}
+
+// ask is false if the filter lets the message not pass. What it would have
+// quarantined or dropped goes to hold: a message that was accepted is not lost.
+func (in *intake) ask(f *filter.Filter, m *screening) (passes bool) {
+	body, err := m.reader()
+	if err != nil {
+		in.unscreened(err)
+		return false
+	}
+	v, err := f.Check(in.session.ctx, in.question(m.header, body))
+	if err != nil {
+		in.session.log.Debug("filter did not answer", zap.String(logfields.Txn, in.transaction.id), zap.Error(err))
+	}
+	reason := "filter " + f.Name() + ": " + v.Reason
+	switch v.Action {
+	case filter.Reject:
+		return in.reject(policy.Deny, reason, v)
+	case filter.Defer:
+		return in.reject(policy.Defer, reason, v)
+	case filter.Quarantine, filter.Discard:
+		in.session.park(spool.HoldFilter, reason)
+	}
+	if v.Changed {
+		m.change(v)
+	}
+	return true
+}
+
+// reject refuses the message in the filter's words.
+func (in *intake) reject(result policy.Result, reason string, v filter.Verdict) (passes bool) {
+	t := in.transaction
+	t.decision = policy.Decision{Result: result, Reason: reason, Rule: t.decision.Rule}
+	in.refuse(v.Reply)
+	return false
+}
+
+// unscreened refuses a message that could not be kept for the filters.
+func (in *intake) unscreened(err error) result {
+	in.transaction.outcome.err = err
+	in.refuse(spoolRefusal(err))
+	return result{reply: *in.refusal, custody: audit.CustodyClient, err: err}
+}
+
+// question is what a filter is told.
+func (in *intake) question(header []byte, body io.Reader) filter.Message {
+	s, t := in.session, in.transaction
+	m := filter.Message{
+		ID: t.id, HostName: s.settings.HostName, Helo: s.helo, Account: s.account,
+		Client: s.peer.Remote.Addr(), Envelope: t.envelope, Header: header, Body: body,
+	}
+	if s.tls != nil {
+		m.TLSVersion = tls.VersionName(s.tls.Version)
+	}
+	return m
+}
