@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -20,21 +21,27 @@ import (
 // fakeClock is a clock in virtual time whose wall may be set, on a host that may
 // sleep and be booted again.
 type fakeClock struct {
-	began time.Time     // the boot
-	set   time.Duration // by how much the wall is ahead
-	slept time.Duration
+	began time.Time    // the boot
+	ahead atomic.Int64 // of the wall clock
+	slept atomic.Int64
 	id    string
 }
 
+func (c *fakeClock) set(ahead time.Duration)   { c.ahead.Store(int64(ahead)) }
+func (c *fakeClock) sleep(slept time.Duration) { c.slept.Store(int64(slept)) }
+
 func (c *fakeClock) clock() clock {
 	return clock{
-		now:       func() time.Time { return time.Now().Add(c.set) },
-		sinceBoot: func() time.Duration { return time.Since(c.began) + c.slept },
+		now:       func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) },
+		sinceBoot: func() time.Duration { return time.Since(c.began) + time.Duration(c.slept.Load()) },
 		boot:      func() string { return c.id },
 	}
 }
 
-func (c *fakeClock) reboot(id string) { c.began, c.slept, c.id = time.Now(), 0, id }
+func (c *fakeClock) reboot(id string) {
+	c.began, c.id = time.Now(), id
+	c.sleep(0)
+}
 
 // failingDisk cannot be written as long as it has an error.
 type failingDisk struct {
@@ -247,7 +254,7 @@ func TestATrialOverARestart(t *testing.T) {
 		b.enforce(10 * time.Minute)
 		b.pass(4 * time.Minute)
 		b.end()
-		b.clock.set = -100 * 24 * time.Hour // nobody's matter within one boot
+		b.clock.set(-100 * 24 * time.Hour) // nobody's matter within one boot
 		b.pass(3 * time.Minute)
 		b.start()
 		b.in(rules.Enforce, true)
@@ -288,12 +295,12 @@ func TestATrialOverAReboot(t *testing.T) {
 				b.end()
 				b.pass(time.Minute)
 				b.clock.reboot("second")
-				b.clock.set = tt.set
+				b.clock.set(tt.set)
 				b.start()
 				b.in(map[bool]rules.Mode{true: rules.Enforce, false: rules.Observe}[tt.left > 0], tt.left > 0)
 				// The clock that is set right now changes nothing, nor does a
 				// restart after that.
-				b.clock.set = 0
+				b.clock.set(0)
 				b.restart()
 				if tt.left > 0 {
 					b.pass(tt.left - time.Second)
@@ -309,11 +316,11 @@ func TestATrialOverAReboot(t *testing.T) {
 func TestATrialWhileTheClockIsSetAndTheHostSleeps(t *testing.T) {
 	onModeBed(t, func(b *modeBed) {
 		b.enforce(10 * time.Minute)
-		b.clock.set = 24 * time.Hour
+		b.clock.set(24 * time.Hour)
 		b.pass(time.Minute)
 		b.in(rules.Enforce, true)
-		b.clock.set = -24 * time.Hour
-		b.clock.slept = 9 * time.Minute
+		b.clock.set(-24 * time.Hour)
+		b.clock.sleep(9 * time.Minute)
 		b.pass(trialLook)
 		b.in(rules.Observe, false)
 	})
@@ -477,7 +484,7 @@ func TestReloadAsATrialEnds(t *testing.T) {
 	for _, reloadFirst := range []bool{true, false} {
 		onModeBed(t, func(b *modeBed) {
 			b.enforce(time.Minute)
-			b.clock.slept = time.Minute
+			b.clock.sleep(time.Minute)
 			old := b.guard.modeNow().trial
 			b.configured = rules.Enforce
 			o := Options{Rules: rules.Options{Mode: rules.Enforce, ProxyUID: proxyUID}}
