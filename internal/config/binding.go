@@ -116,16 +116,51 @@ func rate(into *float64) binding {
 		func(perSecond float64) string { return quoteSet(formatRate(perSecond)) }}
 }
 
+// durationOrNone is duration for a key without a default, whose sample stands
+// in hints.
+func durationOrNone(into *time.Duration, low, high time.Duration, sample string) binding {
+	b := duration(into, low, high).(single[time.Duration])
+	shown := b.print
+	b.sample, b.print = quote(sample), func(span time.Duration) string {
+		if span == 0 {
+			return ""
+		}
+		return shown(span)
+	}
+	return b
+}
+
+// moment binds a point in time.
+func moment(into *time.Time) binding {
+	return single[time.Time]{into, kindTime, "a time with its offset", "2027-01-31T00:00:00Z", parseTime, func(at time.Time) string {
+		if at.IsZero() {
+			return ""
+		}
+		return at.Format(time.RFC3339)
+	}}
+}
+
+// number is what count binds.
+type number interface{ int | int64 | float64 }
+
 // count binds a whole number between low and high.
-func count(into *int, low, high int) binding {
+func count[T number](into *T, low, high int64) binding {
 	noun := fmt.Sprintf("a whole number from %d to %d", low, high)
-	return single[int]{into, kindInteger, noun, strconv.Itoa(*into), func(text string) (int, error) {
+	print := func(n T) string { return strconv.FormatInt(int64(n), 10) }
+	return single[T]{into, kindInteger, noun, print(*into), func(text string) (T, error) {
 		number, err := parseInteger(text)
 		if err == nil {
-			err = within(number, int64(low), int64(high), func(n int64) string { return strconv.FormatInt(n, 10) })
+			err = within(number, low, high, func(n int64) string { return strconv.FormatInt(n, 10) })
 		}
-		return int(number), err
-	}, strconv.Itoa}
+		return T(number), err
+	}, print}
+}
+
+// share binds a part of a whole, written in percent.
+func share(into *float64) binding {
+	return single[float64]{into, kindString, "a percentage", `"50%"`, parseShare, func(part float64) string {
+		return quote(strconv.FormatFloat(100*part, 'f', -1, 64) + "%")
+	}}
 }
 
 // truth binds true or false.

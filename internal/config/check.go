@@ -15,9 +15,13 @@ func (d *decoder) check() {
 	d.checkDelivery()
 	d.checkListen()
 	d.checkRedirect()
+	d.checkAllows()
 	d.checkCertificates()
 	d.checkAccounts()
 	d.checkPolicy()
+	d.checkExpects()
+	d.checkFilters()
+	d.checkAlerts()
 	d.checkSession()
 }
 

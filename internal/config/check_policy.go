@@ -7,6 +7,7 @@ import (
 )
 
 func (d *decoder) checkPolicy() {
+	d.checkAmounts()
 	seen := make(map[string]int, len(d.rules))
 	for i := range d.config.Policy.Rules {
 		rule, at := &d.config.Policy.Rules[i], d.rules[i]
@@ -17,6 +18,7 @@ func (d *decoder) checkPolicy() {
 		seen[rule.Name] = at.at("name").line
 		d.checkRule(rule, at)
 		d.checkMatch(rule, at)
+		d.checkRuleAmounts(rule, at)
 		d.checkShadow(i)
 	}
 }
@@ -31,20 +33,36 @@ func (d *decoder) checkRule(rule *Rule, at ref) {
 	d.checkRelayName(at.at("relay"), rule.Relay)
 	// Promise 4. Only a proven or authenticated attribute keeps strangers out;
 	// a listener is none.
-	if rule.Decision == Allow && !rule.Match.identifies() && !d.blames(at.at("match")) {
-		d.wrong(at.at("match"), flaw{"allows without asking who sends, as an open relay does",
-			`say who may: match = { user = ["*"] } is every local user, match = { account = ["*"] } is every account`})
+	const remedy = `say who may: match = { user = ["*"] } is every local user, match = { account = ["*"] } is every account`
+	stranger := !rule.Match.identifies() && !d.blames(at.at("match"))
+	switch {
+	case rule.Decision == Allow && stranger:
+		d.wrong(at.at("match"), flaw{"allows without asking who sends, as an open relay does", remedy})
+	case rule.Decision == Hold && stranger:
+		d.wrong(at.at("match"), flaw{"holds without asking who sends, so anybody could fill the spool", remedy})
 	}
-	for _, key := range []string{"senders", "header_from", "recipients", "relay"} {
-		if rule.Decision == Deny && at.has(key) {
-			d.doubt(at.at(key), flaw{`has no effect with decision = "deny": the rule denies all that it matches`,
-				"remove it"})
-		}
-	}
+	d.checkNeedless(rule, at)
 	for _, key := range []string{"senders", "recipients"} {
 		if member := at.table.member(key); member != nil && len(member.value.items) == 0 && member.value.kind == kindArray {
 			d.wrong(at.at(key), flaw{"is an empty list, which could mean all or nothing",
 				`write ["*"] for all, or decision = "deny" for nothing`})
+		}
+	}
+}
+
+// checkNeedless warns of keys that the decision leaves nothing to.
+func (d *decoder) checkNeedless(rule *Rule, at ref) {
+	var needless []string
+	why := ""
+	switch rule.Decision {
+	case Deny:
+		needless, why = []string{"senders", "header_from", "recipients", "relay", "limits", "ladder"}, "the rule denies all that it matches"
+	case Defer:
+		needless, why = []string{"relay", "limits", "ladder"}, "nothing is sent by this rule"
+	}
+	for _, key := range needless {
+		if at.has(key) {
+			d.doubt(at.at(key), flaw{fmt.Sprintf("has no effect with decision = %q: %s", rule.Decision, why), "remove it"})
 		}
 	}
 }
@@ -60,7 +78,27 @@ func (d *decoder) blames(at place) bool {
 // identifies reports whether the match asks for something that an unknown peer
 // does not have.
 func (m Match) identifies() bool {
-	return len(m.User)+len(m.UID)+len(m.Group)+len(m.Unit)+len(m.Account) > 0
+	return m.owner() || m.place() || len(m.Account) > 0
+}
+
+// owner and place report whether the match asks for the user, and for the unit
+// or container, of the socket.
+func (m Match) owner() bool { return len(m.User)+len(m.UID)+len(m.Group) > 0 }
+func (m Match) place() bool { return len(m.Unit)+len(m.Container) > 0 }
+
+// onHost reports whether nothing in a container can match, for certain.
+func (m Match) onHost() bool {
+	return len(m.Unit) > 0 && !slices.ContainsFunc(m.Unit, mayContain)
+}
+
+// mayContain reports whether the processes of a unit may be in containers: it
+// has a scope for each, or is a service that runs them itself.
+func mayContain(unit string) bool {
+	if strings.ContainsAny(unit, "*?") || !strings.HasSuffix(unit, ".service") {
+		return true
+	}
+	return slices.ContainsFunc([]string{"docker", "containerd", "crio", "podman", "kube", "k3s", "lx", "incus", "nspawn", "machine"},
+		func(runtime string) bool { return strings.Contains(unit, runtime) })
 }
 
 // checkMatch warns of names that nobody has.
@@ -75,35 +113,18 @@ func (d *decoder) checkMatch(rule *Rule, at ref) {
 				"remove it, or name somebody"})
 		}
 	}
-	d.checkKnown(match.at("user"), "user %q on this host", rule.Match.User, d.options.KnownUser)
-	d.checkKnown(match.at("group"), "group %q on this host", rule.Match.Group, d.options.KnownGroup)
-	d.checkKnown(match.at("account"), "[[account]] %q", rule.Match.Account, d.config.hasAccount)
-	for _, unit := range rule.Match.Unit {
-		if !strings.ContainsAny(unit, "*?.") {
-			d.doubt(match.at("unit"), flaw{fmt.Sprintf("%q is not the full name of a unit", unit),
-				"write " + quote(unit+".service")})
-		}
-	}
+	d.checkUsers(match.at("user"), rule.Match.User)
+	d.checkGroups(match.at("group"), rule.Match.Group)
+	d.checkAccountNames(match.at("account"), rule.Match.Account)
+	d.checkUnits(match.at("unit"), rule.Match.Unit)
+	d.checkContainers(match.at("container"), rule.Match.Container)
+	d.checkContradiction(rule.Match, match)
 	for _, role := range rule.Match.Listener {
 		if d.config.isClosed(role) {
 			d.doubt(match.at("listener"), flaw{fmt.Sprintf("there is no %s listener", role),
 				"open it in [listen], or remove it here"})
 		}
 	}
-}
-
-// checkKnown warns of names without a wildcard that exists does not know.
-func (d *decoder) checkKnown(at place, format string, names []string, exists func(string) bool) {
-	for _, name := range names {
-		if exists != nil && !strings.ContainsAny(name, "*?") && !exists(name) {
-			d.doubt(at, flaw{fmt.Sprintf("there is no "+format, name),
-				"check the spelling; until there is one, this matches nobody"})
-		}
-	}
-}
-
-func (c *Config) hasAccount(name string) bool {
-	return slices.ContainsFunc(c.Accounts, func(a Account) bool { return a.Name == name })
 }
 
 // isClosed reports whether no session can have the role.
@@ -126,10 +147,9 @@ func (c *Config) isClosed(role ListenerRole) bool {
 func (d *decoder) checkShadow(i int) {
 	rules := d.config.Policy.Rules
 	for j := range i {
-		if rules[j].Match.covers(rules[i].Match) {
+		if rules[j].covers(&rules[i]) {
 			at := d.rules[i].at("name")
 			d.doubt(at, flaw{fmt.Sprintf("this rule never decides: rule %q in line %d matches all that it matches, and comes first", rules[j].Name, d.rules[j].at("name").line),
-
 				"put the narrower rule first"})
 			return
 		}

@@ -5,13 +5,28 @@ import (
 	"strings"
 )
 
-// covers reports whether m matches everything that other matches. It may miss a
+// covers reports whether r matches everything that other matches. It may miss a
 // case, but never claims a wrong one.
+func (r *Rule) covers(other *Rule) bool {
+	switch {
+	case !other.Match.identifies() && len(other.Match.Listener) > 0 && (r.Match.identifies() || len(r.Match.Listener) == 0):
+		return false // other is for unknown identities too
+	case r.Decision == Allow && r.Match.owner() && !r.Match.place() && !other.Match.onHost() && (other.Decision != Allow || other.Match.place()):
+		return false // other is for users in containers too
+	case r.Decision == Allow && r.Match.place() && other.Decision != Allow:
+		return false // other is also for those whose unit is hidden
+	}
+	return r.Match.covers(other.Match)
+}
+
+// covers reports whether m asks nothing that other does not ask, or asks more
+// narrowly.
 func (m Match) covers(other Match) bool {
 	return coversAll(m.User, other.User, wider) &&
 		coversAll(m.UID, other.UID, wider) &&
 		coversAll(m.Group, other.Group, wider) &&
 		coversAll(m.Unit, other.Unit, wider) &&
+		coversAll(m.Container, other.Container, wider) &&
 		coversAll(m.Account, other.Account, wider) &&
 		coversAll(m.Listener, other.Listener, func(a, b ListenerRole) bool { return a == b })
 }

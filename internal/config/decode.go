@@ -11,6 +11,7 @@ type field struct {
 	binding binding
 	doc     string // sentences; the first one, which names no default, goes into the example
 	example string // TOML for the example where the default is empty
+	instead bool   // it stands instead of another key, and so not in the example
 }
 
 // shape says how the tables of a section are written.
@@ -76,8 +77,12 @@ type decoder struct {
 	config   *Config
 	tables   map[string]ref // plain tables by their name
 	relays   []ref          // as config.Relays
+	allows   []ref          // as config.Firewall.Allow
 	accounts []ref          // as config.Accounts
 	rules    []ref          // as config.Policy.Rules
+	expects  []ref          // as config.Expects
+	filters  []ref          // as config.Filters
+	alerts   []ref          // as config.Alerts
 }
 
 // table returns where a plain table stands.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -70,7 +71,8 @@ func TestExampleUncommented(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatalf("%s\n%s", show(problems), text)
 	}
-	if len(config.Relays) != 1 || len(config.Accounts) != 1 || len(config.Policy.Rules) != 1 {
+	tables := []int{len(config.Relays), len(config.Firewall.Allow), len(config.Accounts), len(config.Policy.Rules), len(config.Expects), len(config.Filters), len(config.Alerts)}
+	if slices.ContainsFunc(tables, func(n int) bool { return n != 1 }) {
 		t.Errorf("got %+v", config)
 	}
 }

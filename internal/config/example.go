@@ -32,22 +32,20 @@ func WriteExample(w io.Writer) error {
 	return out.Flush()
 }
 
-// exampleSection writes one table. Tables that one may have any number of are
-// comments as a whole, since none is needed; so is every key but the mode,
-// whose value everybody should see.
+// exampleSection writes one table. Tables that one may have any number of, and
+// those inside of others, are comments as a whole, since none is needed; so is
+// every key but the mode, whose value everybody should see.
 func exampleSection(out io.Writer, s section) {
 	fmt.Fprintln(out)
 	if s.name != "" {
 		comment(out, s.doc)
-		switch s.shape {
-		case plain:
-			fmt.Fprintln(out, s.header())
-		default:
-			fmt.Fprintln(out, "#"+strings.Replace(s.header(), "NAME", "main", 1))
+		if s.shape != plain || strings.Contains(s.name, ".") {
+			fmt.Fprint(out, "#")
 		}
+		fmt.Fprintln(out, strings.Replace(s.header(), "NAME", "main", 1))
 	}
 	for _, f := range s.fields {
-		if _, hidden := f.binding.(later); hidden {
+		if _, hidden := f.binding.(later); hidden || f.instead {
 			continue
 		}
 		comment(out, f.doc)

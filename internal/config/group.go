@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // group binds an inline table, or a table of its own, to several keys.
 type group struct {
@@ -21,3 +24,12 @@ func (b group) decode(d *decoder, at place, v *value) {
 func (b group) describe() string { return b.noun + " such as " + b.sample }
 
 func (b group) show() string { return "" }
+
+// inline writes what is stored now as an inline table.
+func (b group) inline() string {
+	var keys []string
+	for _, f := range b.fields {
+		keys = append(keys, f.name+" = "+f.binding.show())
+	}
+	return "{ " + strings.Join(keys, ", ") + " }"
+}

@@ -7,7 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
+	"time"
 )
 
 // maxFile bounds the configuration file, in bytes.
@@ -29,20 +29,23 @@ type Options struct {
 	Mode Mode
 	// MissingOK makes a file that does not exist count as an empty one.
 	MissingOK bool
-	// KnownUser and KnownGroup report whether the host has a name; rules that
-	// name others get a warning. With nil, Parse does not ask and Load asks the
-	// host.
-	KnownUser, KnownGroup func(name string) bool
+	// Machine is the host that the file is for; what names something that it
+	// does not have gets a warning. With nil, Parse does not ask, and Load looks at
+	// this host.
+	Machine *Machine
+	// Now is the time that is looked at in warnings. With zero, Parse does not
+	// ask, and Load takes the clock's.
+	Now time.Time
 }
 
 // Load reads and checks the file at path. The Config is nil if and only if
 // there is an error among the problems.
 func Load(path string, options Options) (*Config, []Problem) {
-	if options.KnownUser == nil {
-		options.KnownUser = func(name string) bool { _, err := user.Lookup(name); return err == nil }
+	if options.Machine == nil {
+		options.Machine = ThisMachine()
 	}
-	if options.KnownGroup == nil {
-		options.KnownGroup = func(name string) bool { _, err := user.LookupGroup(name); return err == nil }
+	if options.Now.IsZero() {
+		options.Now = time.Now()
 	}
 	text, err := readConfig(path)
 	if errors.Is(err, fs.ErrNotExist) && options.MissingOK {

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write the expected results of testdata anew; read the difference before committing it")
@@ -23,8 +23,13 @@ func testOptions(t *testing.T) Options {
 	t.Helper()
 	t.Setenv("SMTPWALL_TEST_PASSWORD", "from the environment")
 	return Options{
-		KnownUser:  func(name string) bool { return slices.Contains([]string{"root", "www-data", "nobody"}, name) },
-		KnownGroup: func(name string) bool { return name == "root" },
+		Machine: &Machine{
+			Users:   map[string]string{"root": "0", "www-data": "33", "nobody": "65534"},
+			Groups:  []string{"root", "www-data"},
+			Units:   map[string]string{"nginx.service": "nginx.service", "mysql.service": "mariadb.service", "mariadb.service": "mariadb.service", "postfix@.service": "postfix@.service"},
+			Program: func(path string) bool { return path == "/usr/bin/alert" },
+		},
+		Now: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC),
 	}
 }
 

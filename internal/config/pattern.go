@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -109,6 +110,75 @@ func checkDomainPattern(domain string) error {
 	}
 	return nil
 }
+
+// checkPlainName accepts the name of one user, group or container.
+func checkPlainName(name string) error {
+	switch {
+	case strings.ContainsAny(name, "*?"):
+		return flaw{fmt.Sprintf("%q is a pattern", name), "name one alone here"}
+	case name == "" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || r == '/' || r == ':' }):
+		return flaw{fmt.Sprintf("%q is not a name", name), "write it as the host has it"}
+	}
+	return nil
+}
+
+// unitKinds are the kinds of unit that have processes.
+var unitKinds = []string{".service", ".scope", ".socket", ".mount", ".swap"}
+
+// checkUnitName accepts the full name of a systemd unit that can have processes,
+// systemd.unit(5).
+func checkUnitName(name string) error {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@"
+	kind := strings.LastIndexByte(name, '.')
+	switch {
+	case strings.ContainsAny(name, "*?"):
+		return flaw{fmt.Sprintf("%q is a pattern", name), "name one unit alone here"}
+	case name == "" || len(name) > 255 || strings.Trim(name, allowed) != "":
+		return flaw{fmt.Sprintf("%q is not the name of a unit", name), `write it as systemctl shows it: "postfix.service"`}
+	case kind <= 0:
+		return flaw{fmt.Sprintf("%q is not the full name of a unit", name), "write " + quote(name+".service")}
+	case !slices.Contains(unitKinds, name[kind:]):
+		return flaw{fmt.Sprintf("%q is no unit that has processes", name), "name a service or a scope"}
+	}
+	return nil
+}
+
+// checkAddress accepts one mail address.
+func checkAddress(address string) error {
+	if strings.ContainsAny(address, "*?") || checkAddressPattern(address) != nil {
+		return flaw{fmt.Sprintf("%q is not an address", address), `write one in full: "shop@example.com"`}
+	}
+	return nil
+}
+
+// parseReversePath reads an address, or "<>" for the null reverse-path, which
+// is "".
+func parseReversePath(text string) (string, error) {
+	if text == "<>" {
+		return "", nil
+	}
+	return text, checkAddress(text)
+}
+
+// uidBinding binds one number of a user, with or without quotes.
+type uidBinding struct{ into *string }
+
+func (b uidBinding) decode(d *decoder, at place, v *value) {
+	if v.kind != kindInteger && v.kind != kindString {
+		d.problem(v.line, at.key, flaw{"must be a number, not " + v.kind.String(), "write " + lastPart(at.key) + " = 33"})
+		return
+	}
+	uid, err := parseUID(v.text)
+	if err != nil {
+		d.problem(v.line, at.key, asFlaw(err))
+		return
+	}
+	*b.into = uid
+}
+
+func (b uidBinding) describe() string { return "a number such as 33" }
+
+func (b uidBinding) show() string { return *b.into }
 
 // parseUID reads a user id. The largest number is nobody's: the kernel says
 // "none" with it.

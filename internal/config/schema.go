@@ -24,6 +24,9 @@ func schema(c *Config) section {
 			certificatesSection(&c.Certificates),
 			accountSection(),
 			policySection(&c.Policy),
+			expectSection(),
+			filterSection(),
+			alertSection(),
 			sessionSection(&c.Session),
 			auditSection(&c.Audit),
 			logSection(&c.Log),
@@ -162,6 +165,11 @@ func deliverySection(v *Delivery) section {
 				name:    "expire",
 				binding: duration(&v.Expire, time.Hour, 30*day),
 				doc:     "How long the spool tries to deliver a message. Then it goes back to its sender as a notice.",
+			}, {
+				name:    "hold_expire",
+				binding: duration(&v.HoldExpire, day, 365*day),
+				doc: "How long a message is held for a person to look at, because of a rule, a limit, a filter or a suspension. Then it is dropped, and the audit says so. " +
+					"One that waits for a relay to be configured falls under expire.",
 			}, {
 				name:    "postmaster",
 				binding: text(&v.Postmaster, "a mailbox", "admin@example.com", checkMailbox),

@@ -90,10 +90,58 @@ func firewallSection(v *Firewall) section {
 					"these networks is treated as ever.",
 			},
 		},
-		sections: []section{{
-			name: "firewall.allow", shape: repeated,
-			later: "let the program submit to 127.0.0.1:587 instead, and name its user or unit in a [[policy.rule]]",
-		}},
+		sections: []section{allowSection()},
+	}
+}
+
+func allowSection() section {
+	return section{
+		name:  "firewall.allow",
+		shape: repeated,
+		doc: "A direct connection that is left alone, and counted: exactly one of user, uid, group and unit says whose. " +
+			"It has no effect while that identity is suspended.",
+		fields: allowFields(&AllowEntry{}),
+		open: func(d *decoder, _ string, at ref) []field {
+			d.config.Firewall.Allow = append(d.config.Firewall.Allow, AllowEntry{})
+			d.allows = append(d.allows, at)
+			return allowFields(&d.config.Firewall.Allow[len(d.config.Firewall.Allow)-1])
+		},
+	}
+}
+
+func allowFields(a *AllowEntry) []field {
+	return []field{
+		{
+			name:    "user",
+			binding: text(&a.User, "a user's name", "postfix", checkPlainName),
+			doc:     "The user whose processes may connect. No pattern, and not for processes in containers.",
+			example: `"postfix"`,
+		}, {
+			name:    "uid",
+			binding: uidBinding{&a.UID},
+			doc:     "The number of that user.",
+			instead: true,
+		}, {
+			name:    "group",
+			binding: text(&a.Group, "a group's name", "postfix", checkPlainName),
+			doc:     "The group that the processes which may connect run with, not one that their user merely belongs to.",
+			instead: true,
+		}, {
+			name:    "unit",
+			binding: text(&a.Unit, "a unit's full name", "postfix@-.service", checkUnitName),
+			doc:     "The systemd unit whose processes may connect.",
+			instead: true,
+		}, {
+			name:    "destination",
+			binding: destinationBinding{a},
+			doc:     "Where to, host:port, address:port or network:port; the port is 25, 465, 587 or 2525. A host name is looked up as those of the relays are.",
+			example: `"smtp.gmail.com:587"`,
+		}, {
+			name:    "until",
+			binding: moment(&a.Until),
+			doc:     "When this ends. By default never.",
+			example: "2037-01-31T00:00:00Z",
+		},
 	}
 }
 
@@ -125,3 +173,25 @@ func (b addressBinding) show() string {
 	}
 	return quote(net.JoinHostPort(b.relay.Host, strconv.Itoa(int(b.relay.Port))))
 }
+
+// destinationBinding binds the destination of an entry, which is two fields.
+type destinationBinding struct{ entry *AllowEntry }
+
+const destinationHint = `write destination = "smtp.gmail.com:587", "192.0.2.7:25", "192.0.2.0/24:25" or "[2001:db8::/32]:25"`
+
+func (b destinationBinding) decode(d *decoder, at place, v *value) {
+	if v.kind != kindString {
+		d.problem(v.line, at.key, flaw{"must be host:port, not " + v.kind.String(), destinationHint})
+		return
+	}
+	host, port, err := parseDestination(v.text)
+	if err != nil {
+		d.problem(v.line, at.key, asFlaw(err))
+		return
+	}
+	b.entry.Host, b.entry.Port = host, port
+}
+
+func (b destinationBinding) describe() string { return `host:port, address:port or network:port` }
+
+func (b destinationBinding) show() string { return "" }

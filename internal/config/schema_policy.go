@@ -1,47 +1,11 @@
 package config
 
-const limitsRemedy = "remove it; budgets come in a later version"
-
-func accountSection() section {
-	return section{
-		name:  "account",
-		shape: repeated,
-		doc: "A credential for peers that the kernel cannot vouch for, or who want one. Local processes need none. " +
-			"At least one of password and scram is given.",
-		fields: accountFields(&Account{}),
-		open: func(d *decoder, _ string, at ref) []field {
-			d.config.Accounts = append(d.config.Accounts, Account{})
-			d.accounts = append(d.accounts, at)
-			return accountFields(&d.config.Accounts[len(d.config.Accounts)-1])
-		},
-	}
-}
-
-func accountFields(a *Account) []field {
-	return []field{
-		{
-			name:    "name",
-			binding: text(&a.Name, "a name", "webshop", checkAccountName),
-			doc:     "The name to log in with.",
-			example: `"webshop"`,
-		}, {
-			name:    "password",
-			binding: text(&a.Password, "a hash", "$argon2id$…", checkPasswordHash),
-			doc:     "The hash of the password, argon2id or bcrypt, for PLAIN and LOGIN. `smtpwall account hash` makes it.",
-			example: `"$argon2id$…"`,
-		}, {
-			name:    "scram",
-			binding: text(&a.SCRAM, "a stored key", "SCRAM-SHA-256$…", checkSCRAM),
-			doc:     "The stored key for SCRAM-SHA-256, as PostgreSQL writes it too.",
-			example: `"SCRAM-SHA-256$…"`,
-		},
-	}
-}
+import "time"
 
 func policySection(p *Policy) section {
 	return section{
 		name: "policy",
-		doc: "Who may send what. Without any rule, every proven local identity and every account may send. " +
+		doc: "Who may send what, and how much. Without any rule, every proven local identity and every account may send. " +
 			"Unknown identities may never send.",
 		fields: []field{
 			{
@@ -49,13 +13,99 @@ func policySection(p *Policy) section {
 				binding: enum[Result]{&p.Default, []option{
 					{word: "deny", doc: "it may not send"},
 					{word: "allow", doc: "it may send, if it is proven or an account"},
+					{word: "defer", doc: "it is told to try again later"},
+					{word: "hold", doc: "its messages are held until a person releases them, if it is proven or an account"},
 				}},
 				doc: "The decision for an identity that no rule matches.",
 			},
-			{name: "limits", binding: later{limitsRemedy}},
+			{
+				name:    "limits",
+				binding: limits(&p.Limits),
+				doc: "How much each identity may send, unless its rule has limits of its own: messages, recipients, new-recipients (the first within 30 days) or a size, " +
+					"in any window of a second, minute, hour, day, week, month (30 days) or a duration. There must be room in all of them; [] is no limit.",
+			}, {
+				name:    "ladder",
+				binding: ladder(&p.Ladder),
+				doc: "What happens near a limit and beyond it, unless the rule has a ladder of its own: \"slow\" delays replies, \"defer\" refuses with 450 until there is room, " +
+					"\"hold\" accepts and holds, \"suspend\" stops the identity. The percentage is of the limit that is used most, and counts what was refused for it. The highest rung reached applies.",
+			}, {
+				name:    "suspend_for",
+				binding: durationOrNone(&p.SuspendFor, time.Minute, 365*day, "12h"),
+				doc:     "How long the rung \"suspend\" lasts. By default until `smtpwall resume`.",
+				example: `"12h"`,
+			},
 		},
-		sections: []section{ruleSection()},
+		sections: []section{budgetsSection(&p.Budgets), breakersSection(&p.Breakers), ruleSection()},
 	}
+}
+
+func budgetsSection(b *Budgets) section {
+	var fields []field
+	for _, scope := range b.scopes() {
+		fields = append(fields, field{name: scope.name, binding: limits(scope.limits), doc: scope.doc, example: scope.example})
+	}
+	return section{
+		name:   "policy.budgets",
+		doc:    "Limits above those of one identity, none by default. All that apply must have room, and a transaction that is refused takes nothing from any.",
+		fields: fields,
+	}
+}
+
+// scope is one kind of budget.
+type scope struct {
+	name    string
+	limits  *[]Limit
+	doc     string
+	example string
+}
+
+func (b *Budgets) scopes() []scope {
+	return []scope{
+		{"host", &b.Host, "Of all identities together.", `["5000 messages/day"]`},
+		{"unit", &b.Unit, "Of each systemd unit. Login sessions are none.", ""},
+		{"container", &b.Container, "Of each container.", ""},
+		{"user", &b.User, "Of each user, outside containers.", ""},
+		{"account", &b.Account, "Of each account.", ""},
+		{"sender", &b.Sender, "Of each reverse-path that an identity uses.", ""},
+	}
+}
+
+func breakersSection(b *Breakers) section {
+	least := func(b *Breaker) field {
+		return field{name: "least", binding: count(&b.Least, 1, 1_000_000), doc: "The count below which it never trips."}
+	}
+	return section{
+		name: "policy.breakers",
+		doc:  "Marks of an identity that was broken into. A breaker that trips says why, and with \"raise\" the identity's ladder begins one rung higher for a while, as if nothing had room.",
+		fields: []field{
+			breaker("refused", "Many recipients that relays refuse for good.", &b.Refused, field{
+				name: "share", binding: share(&b.Refused.Share), doc: "The part of all recipients that must be refused, where there are as many as least."}, least(&b.Refused)),
+			breaker("senders", "More reverse-paths than least.", &b.Senders, least(&b.Senders)),
+			breaker("identical", "One body for more recipients than least. A newsletter is that, too.", &b.Identical, least(&b.Identical)),
+			breaker("burst", "Far more recipients than the identity has in other windows.", &b.Burst, field{
+				name: "times", binding: count(&b.Burst.Times, 2, 1000), doc: "How many times as many as usual."}, least(&b.Burst)),
+		},
+	}
+}
+
+// breaker is the key of one breaker; some of its own keys are those of all.
+func breaker(name, doc string, b *Breaker, own ...field) field {
+	fields := []field{{
+		name: "action",
+		binding: enum[BreakerAction]{&b.Action, []option{
+			{word: "off", doc: "it does not watch"},
+			{word: "report", doc: "an event and an alert"},
+			{word: "raise", doc: "these, and a higher rung"},
+		}},
+		doc: "What it does.",
+	}}
+	fields = append(fields, own...)
+	fields = append(fields,
+		field{name: "window", binding: duration(&b.Window, time.Minute, 30*day), doc: "In which it counts."},
+		field{name: "for", binding: duration(&b.For, time.Minute, 30*day), doc: "How long the rung stays higher. Until then it does not trip again."})
+	all := group{fields, "a table", ""}
+	all.sample = all.inline()
+	return field{name: name, binding: all, doc: doc, example: all.sample}
 }
 
 func ruleSection() section {
@@ -66,7 +116,9 @@ func ruleSection() section {
 		doc:    "One rule. The first whose match holds decides, so the order of the file matters.",
 		fields: ruleFields(&specimen),
 		open: func(d *decoder, _ string, at ref) []field {
-			d.config.Policy.Rules = append(d.config.Policy.Rules, defaultRule())
+			rule := defaultRule()
+			rule.LimitsStated, rule.LadderStated = at.has("limits"), at.has("ladder")
+			d.config.Policy.Rules = append(d.config.Policy.Rules, rule)
 			d.rules = append(d.rules, at)
 			return ruleFields(&d.config.Policy.Rules[len(d.config.Policy.Rules)-1])
 		},
@@ -83,7 +135,7 @@ func ruleFields(r *Rule) []field {
 		}, {
 			name:    "match",
 			binding: group{matchFields(&r.Match), "a table", `{ user = ["www-data"] }`},
-			doc:     "Whom the rule is for. All keys that are given must hold, and of each list one element. In a container a uid says nothing about the host's users: user, uid and group allow what is in one only together with unit.",
+			doc:     "Whom the rule is for. All keys that are given must hold, and of each list one element. In a container a uid says nothing about the host's users: user, uid and group allow what is in one only together with unit or container.",
 			example: `{ user = ["www-data", "site-*"], unit = ["php*-fpm.service"] }`,
 		}, {
 			name:    "senders",
@@ -107,7 +159,8 @@ func ruleFields(r *Rule) []field {
 			binding: enum[Result]{&r.Decision, []option{
 				{word: "allow", doc: "it may send, within senders, header_from and recipients"},
 				{word: "deny", doc: "it may not send"},
-				{word: "defer", later: true}, {word: "hold", later: true},
+				{word: "defer", doc: "it is told to try again later, with 450, if it might send"},
+				{word: "hold", doc: "what it might send is accepted and held until a person releases it"},
 			}},
 			doc:     "What the rule decides.",
 			example: `"allow"`,
@@ -117,11 +170,21 @@ func ruleFields(r *Rule) []field {
 			doc:     "The relay for these messages. By default the relays of [delivery], in their order.",
 			example: `"main"`,
 		},
-		{name: "limits", binding: later{limitsRemedy}},
+		{
+			name:    "limits",
+			binding: limits(&r.Limits),
+			doc:     "How much each identity that the rule decides about may send. By default the limits of [policy]; [] is no limit.",
+			example: `["100 messages/hour", "500 recipients/day", "50 new-recipients/day"]`,
+		}, {
+			name:    "ladder",
+			binding: ladder(&r.Ladder),
+			doc:     "What happens near these limits and beyond them. By default the ladder of [policy].",
+			example: `["slow at 80%", "defer at 100%", "suspend at 400%"]`,
+		},
 	}
 }
 
-const matchRemedy = "match by user, uid, group, unit, account or listener"
+const matchRemedy = "match by user, uid, group, unit, container, account or listener"
 
 func matchFields(m *Match) []field {
 	return []field{
@@ -142,6 +205,10 @@ func matchFields(m *Match) []field {
 			binding: texts(&m.Unit, "a pattern", "php*-fpm.service", checkPattern),
 			doc:     "Patterns for the systemd unit that the socket was made in.",
 		}, {
+			name:    "container",
+			binding: texts(&m.Container, "a pattern", "d4f1*", checkPattern),
+			doc:     "Patterns for the id of the container that the socket was made in: 64 hexadecimal digits for most, a name for LXC and systemd-nspawn.",
+		}, {
 			name:    "account",
 			binding: texts(&m.Account, "a pattern", "webshop", checkPattern),
 			doc:     "Patterns for the account that the client logged in as.",
@@ -150,7 +217,6 @@ func matchFields(m *Match) []field {
 			binding: list[ListenerRole]{&m.Listener, false, "a listener", `"submission"`, parseRole, func(r ListenerRole) string { return quote(string(r)) }},
 			doc:     "How the session reached us: submission, submissions, alternate, intercepted or socket. It says nothing about who sends, so an allowing rule needs one of the others too.",
 		},
-		{name: "container", binding: later{matchRemedy}},
 		{name: "relay_port", binding: later{matchRemedy}},
 		{name: "grade", binding: later{matchRemedy}},
 	}

@@ -17,12 +17,13 @@ const (
 	kindString
 	kindInteger
 	kindBool
-	kindOther // float, date or time: no key has one
+	kindTime  // with its offset from UTC
+	kindOther // float, or date or time without an offset: no key has one
 )
 
 // String names the kind as messages do.
 func (k kind) String() string {
-	return [...]string{"a table", "a list of tables", "a list", "a string", "a number", "true or false", "another kind of value"}[k]
+	return [...]string{"a table", "a list of tables", "a list", "a string", "a number", "true or false", "a time", "another kind of value"}[k]
 }
 
 // value is one TOML value with its place in the file.
@@ -220,6 +221,8 @@ func (b *builder) convert(node *unstable.Node, key string, line int) *value {
 		v.kind = kindInteger
 	case unstable.Bool:
 		v.kind = kindBool
+	case unstable.DateTime:
+		v.kind = kindTime
 	case unstable.Array:
 		v.kind = kindArray
 		for children := node.Children(); children.Next(); {

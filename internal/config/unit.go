@@ -143,3 +143,29 @@ func formatRate(perSecond float64) string {
 	}
 	return ""
 }
+
+// parseShare reads a percentage such as "50%" as a part of 1.
+func parseShare(text string) (float64, error) {
+	digits, ok := strings.CutSuffix(text, "%")
+	percent, err := strconv.ParseUint(digits, 10, 16)
+	switch {
+	case !ok || err != nil:
+		return 0, flaw{fmt.Sprintf("%q is not a percentage", text), `write a whole number and %: "50%"`}
+	case percent < 1 || percent > 100:
+		return 0, flaw{fmt.Sprintf("%q is not from 1%% to 100%%", text), `write a whole number and %: "50%"`}
+	}
+	return float64(percent) / 100, nil
+}
+
+// parseTime reads an offset date-time of TOML, which allows a space for the T
+// of RFC 3339.
+func parseTime(text string) (time.Time, error) {
+	if len(text) > 10 && text[10] == ' ' {
+		text = text[:10] + "T" + text[11:]
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, flaw{fmt.Sprintf("%q is not a time", text), "write 2027-01-31T00:00:00Z"}
+	}
+	return at.UTC(), nil
+}
