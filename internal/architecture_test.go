@@ -17,13 +17,13 @@ const module = "github.com/smtpwall/smtpwall/"
 // is not in it may not exist.
 var mayImport = map[string][]string{
 	"cmd/smtpwall": {"certs", "internal/admin", "internal/app", "internal/config", "internal/demo", "internal/guard", "internal/plan", "proxy/audit", "proxy/auth",
-		"proxy/limit", "proxy/policy", "proxy/relay", "proxy/spool", "rules/nft", "systemd"},
+		"proxy/limit", "proxy/policy", "proxy/relay", "proxy/smtp", "proxy/spool", "rules/nft", "systemd"},
 	"internal/app": {"certs", "internal/admin", "internal/alert", "internal/config", "internal/durable", "internal/guard", "proxy", "proxy/audit", "proxy/auth",
 		"proxy/breaker", "proxy/filter", "proxy/limit", "proxy/peer", "proxy/policy", "proxy/queue", "proxy/relay", "proxy/spool", "rules", "rules/nft", "systemd"},
 	"internal/admin":           {"proxy/limit", "proxy/relay", "proxy/spool"},
 	"internal/alert":           {},
 	"internal/plan":            {"proxy/audit"},
-	"internal/guard":           {"proxy/audit", "proxy/peer", "rules", "rules/nft"},
+	"internal/guard":           {"internal/durable", "proxy/audit", "proxy/peer", "rules", "rules/nft"},
 	"internal/config":          {},
 	"internal/config/generate": {"internal/config"},
 	"internal/demo":            {"internal/lab", "proxy/audit", "proxy/auth"},

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/limit"
@@ -9,8 +11,8 @@ import (
 // Quota is how much may be sent, and what happens to who wants more. The zero
 // value limits nobody.
 type Quota struct {
-	Default Allotment            // of an identity whose rule has none of its own
-	Rules   map[string]Allotment // by the name of the rule that decides
+	Default Allotment             // of an identity whose rule has none of its own
+	Rules   map[string]*Allotment // by the name of the rule that decides
 	Budgets Budgets
 }
 
@@ -39,7 +41,7 @@ const hostKey = "host"
 // allotment is that of a rule.
 func (q *Quota) allotment(rule string) *Allotment {
 	if a, ok := q.Rules[rule]; ok {
-		return &a
+		return a
 	}
 	return &q.Default
 }
@@ -66,4 +68,22 @@ func (q *Quota) budgets(list []limit.Budget, own *Allotment, k *keys, reversePat
 	add(k.unit, b.Unit)
 	add(hostKey, b.Host)
 	return list
+}
+
+// Show tells the budgets of an identity under the rule of a name, as far as its
+// key says which those are.
+func (q *Quota) Show(identity, rule string) []limit.Budget {
+	k := &keys{identity: identity}
+	switch kind, _, _ := strings.Cut(identity, ":"); kind {
+	case "uid":
+		k.user = "user:" + identity
+	case "container":
+		k.container = identity
+	case "account":
+		k.account = identity
+	case "unit":
+		return q.budgets(nil, &Allotment{}, &keys{unit: identity}, "")
+	}
+	list := q.budgets(nil, q.allotment(rule), k, "")
+	return slices.DeleteFunc(list, func(b limit.Budget) bool { return strings.HasPrefix(b.Key, "sender:") })
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"maps"
 	"net"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/limit"
+	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/relay"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -26,12 +29,13 @@ import (
 // adminSocket is the name of the passed socket for the commands.
 const adminSocket = "admin"
 
-// serveAdmin answers the commands on a socket until the cleanup.
-func (p *Proxy) serveAdmin(socket net.Listener) {
-	if socket == nil {
-		return
-	}
+// serveAdmin answers the commands on a socket, if there is one, until the
+// cleanup.
+func (p *Proxy) serveAdmin(socket net.Listener) *backend {
 	b := &backend{proxy: p, started: time.Now()}
+	if socket == nil {
+		return b
+	}
 	server := admin.NewServer(admin.Options{Reader: b, Limits: b, Actor: b, Logger: p.log.Named("admin")})
 	ended := make(chan struct{})
 	go func() { // ends with the cleanup
@@ -45,6 +49,7 @@ func (p *Proxy) serveAdmin(socket net.Listener) {
 		<-ended
 		return err
 	})
+	return b
 }
 
 // backend answers from the running proxy.
@@ -68,7 +73,8 @@ func (b *backend) Status(context.Context) (admin.Status, error) {
 	for state, n := range usage.ByState {
 		s.Spool.ByState[string(state)] = n
 	}
-	addConditions(&s, now)
+	s.Suspended = len(p.warden.Suspensions())
+	b.addConditions(&s, now)
 	return s, nil
 }
 
@@ -87,29 +93,6 @@ func (b *backend) relays(now time.Time) []relay.Status {
 	return all
 }
 
-// When what the spool holds is worth a word.
-const (
-	oldMessage = 4 * time.Hour
-	nearlyFull = 0.9
-)
-
-// addConditions says what of all that somebody should look at.
-func addConditions(s *admin.Status, now time.Time) {
-	for _, r := range s.Relays {
-		if r.Breaker != "closed" {
-			s.Conditions["relay "+r.Name] = r.Error
-		}
-	}
-	switch {
-	case float64(s.Spool.Bytes) > nearlyFull*float64(s.Spool.MaxBytes):
-		s.Conditions["spool"] = fmt.Sprintf("%d of %d bytes are used: new messages will be refused with 452", s.Spool.Bytes, s.Spool.MaxBytes)
-	case s.Spool.Corrupt > 0:
-		s.Conditions["spool"] = fmt.Sprintf("%d damaged messages are in corrupt/", s.Spool.Corrupt)
-	case !s.Spool.Oldest.IsZero() && now.Sub(s.Spool.Oldest) > oldMessage:
-		s.Conditions["spool"] = "the oldest message waits since " + s.Spool.Oldest.Format(time.RFC3339)
-	}
-}
-
 // Items implements admin.Reader.
 func (b *backend) Items(ctx context.Context, f spool.Filter, yield func(spool.Item) error) error {
 	return match(ctx, b.proxy.spool, f, yield)
@@ -124,22 +107,79 @@ func (b *backend) Message(_ context.Context, id string) (spool.Item, io.ReadClos
 	return m.Item, m, nil
 }
 
-// errNoLimits is said until the proxy has a limiter to ask.
-var errNoLimits = errors.New("limits and suspensions are not available")
-
 // Limits implements admin.LimitReader.
-func (b *backend) Limits(context.Context, string) ([]admin.LimitState, error) {
-	return nil, errNoLimits
+func (b *backend) Limits(_ context.Context, identity string) ([]admin.LimitState, error) {
+	p := b.proxy
+	states := []admin.LimitState{}
+	settings := p.inForce.Load()
+	budgets := settings.Quota.Show(identity, settings.Policy.Session(identityOfKey(identity), string(proxy.Submission)).Rule)
+	for _, s := range p.limits.State(identity, budgets, time.Now()) {
+		states = append(states, admin.LimitState{
+			Key: s.Key, Limit: s.Limit.String(), Used: s.Used, Max: s.Limit.Max, Refused: s.Refused, Opens: s.Opens,
+		})
+	}
+	return states, nil
+}
+
+// identityOfKey is what policy can know of an identity by its key, on a host that
+// knows its user.
+func identityOfKey(key string) policy.Identity {
+	kind, name, _ := strings.Cut(key, ":")
+	switch kind {
+	case "uid":
+		uid, err := strconv.ParseUint(name, 10, 32)
+		if err != nil {
+			return policy.Identity{}
+		}
+		return localIdentity(uint32(uid))
+	case "container":
+		return policy.Identity{Proven: true, Placed: true, Container: name}
+	case "account":
+		return policy.Identity{Account: name}
+	}
+	return policy.Identity{}
+}
+
+// localIdentity is a user of this host, wherever it sends from.
+func localIdentity(uid uint32) policy.Identity {
+	id := policy.Identity{Proven: true, Placed: true, UID: uid}
+	known, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return id
+	}
+	id.User = known.Username
+	groups, _ := known.GroupIds() // without them rules by group do not match
+	for _, gid := range groups {
+		if group, err := user.LookupGroupId(gid); err == nil {
+			id.Groups = append(id.Groups, group.Name)
+		}
+	}
+	return id
 }
 
 // Suspensions implements admin.LimitReader.
-func (b *backend) Suspensions(context.Context) ([]limit.Suspension, error) { return nil, errNoLimits }
+func (b *backend) Suspensions(context.Context) ([]limit.Suspension, error) {
+	return b.proxy.warden.Suspensions(), nil
+}
 
 // Suspend implements admin.Actor.
-func (b *backend) Suspend(context.Context, limit.Suspension) error { return errNoLimits }
+func (b *backend) Suspend(_ context.Context, s limit.Suspension) error {
+	return b.proxy.warden.Suspend(s)
+}
 
 // Resume implements admin.Actor.
-func (b *backend) Resume(context.Context, string) error { return errNoLimits }
+func (b *backend) Resume(ctx context.Context, key string) error {
+	who := "somebody"
+	if uid, ok := admin.PeerUID(ctx); ok {
+		who = fmt.Sprint("uid ", uid)
+	}
+	if err := b.proxy.warden.Resume(key, who); errors.Is(err, proxy.ErrNotSuspended) {
+		return admin.ErrNotSuspended
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
 
 // Act implements admin.Actor.
 func (b *backend) Act(ctx context.Context, op admin.Op, f spool.Filter, done func(admin.Outcome)) error {

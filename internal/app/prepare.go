@@ -29,6 +29,7 @@ func prepareHost(cfg *config.Config, owner Owner) error {
 		{filepath.Dir(cfg.Delivery.Spool), 0o755, 0, 0, true},
 		{cfg.Delivery.Spool, 0o700, owner.UID, owner.GID, false},
 		{CertificateDirectory(cfg), 0o700, owner.UID, owner.GID, false},
+		{LimitsDirectory(cfg), 0o700, owner.UID, owner.GID, false},
 		{cfg.Audit.Directory, 0o750, 0, owner.GID, true},
 		{filepath.Dir(GuardSocket()), 0o755, 0, 0, true},
 	}
@@ -140,7 +141,7 @@ func LeaveHost(cfg *config.Config) error {
 	}
 	log := filepath.Join(cfg.Audit.Directory, TransactionLog)
 	return errors.Join(
-		os.RemoveAll(cfg.Delivery.Spool), os.RemoveAll(CertificateDirectory(cfg)),
+		os.RemoveAll(cfg.Delivery.Spool), os.RemoveAll(CertificateDirectory(cfg)), os.RemoveAll(LimitsDirectory(cfg)),
 		giveTo(log, 0o640, 0, 0),
 		giveTo(filepath.Join(cfg.Audit.Directory, AttemptLog), 0o640, 0, 0))
 }

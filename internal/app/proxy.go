@@ -19,6 +19,8 @@ import (
 	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/auth"
+	"github.com/smtpwall/smtpwall/proxy/breaker"
+	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/proxy/queue"
 	"github.com/smtpwall/smtpwall/proxy/relay"
@@ -55,13 +57,17 @@ type Proxy struct {
 	spool        *spool.Spool
 	relays       relaySet
 	accounts     *auth.Store // those in force
+	alarms       *alarms
+	limits       *limit.Limiter
+	breakers     *breaker.Watch
+	warden       *proxy.Warden
 	server       *proxy.Server
 	runner       *proxy.Runner
 	inForce      atomic.Pointer[proxy.Settings]
 	listeners    []listener
 	serving      sync.WaitGroup
 
-	background    context.Context // of probes; ends with Stop
+	background    context.Context // of probes and watches; ends with Stop
 	endBackground context.CancelFunc
 	probes        sync.WaitGroup
 }
@@ -93,6 +99,10 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	if err != nil {
 		return err
 	}
+	p.alarms = &alarms{log: p.log}
+	if err := p.openWarden(options, events); err != nil {
+		return err
+	}
 	settings, built, err := p.settings(options.Config)
 	if err != nil {
 		return err
@@ -104,18 +114,20 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	if p.listeners, commands, err = openListeners(ctx, options.Config.Listen, options.Passed, p.log); err != nil {
 		return err
 	}
-	p.runner = proxy.NewRunner(proxy.RunnerOptions{Spool: p.spool, Events: events, Backoff: options.Backoff, Logger: p.log})
+	p.runner = proxy.NewRunner(proxy.RunnerOptions{Spool: p.spool, Events: events, Warden: p.warden, Backoff: options.Backoff, Logger: p.log})
 	p.server = proxy.New(proxy.Options{
-		Identifier: identifier, Events: events, Throttle: auth.NewThrottle(), Runner: p.runner, Logger: p.log, Settings: settings,
+		Identifier: identifier, Events: events, Throttle: auth.NewThrottle(), Runner: p.runner, Warden: p.warden, Logger: p.log, Settings: settings,
 	})
 	p.inForce.Store(settings)
 	p.serve()
 	p.cleanups.add("sessions", p.stopServing)
 	p.runner.Apply(settings)
 	p.cleanups.add("deliveries from the spool", p.runner.Stop)
+	p.warden.Open()
+	p.cleanups.add("suspensions", p.warden.Close)
 	p.serveAdmin(commands)
 	p.background, p.endBackground = context.WithCancel(context.WithoutCancel(ctx))
-	p.cleanups.add("relay probes", func(context.Context) error { p.endBackground(); p.probes.Wait(); return nil })
+	p.cleanups.add("relay probes and watches", func(context.Context) error { p.endBackground(); p.probes.Wait(); return nil })
 	p.probe(settings)
 	return nil
 }
@@ -174,6 +186,8 @@ func (p *Proxy) settings(cfg *config.Config) (*proxy.Settings, map[string]builtR
 	return &proxy.Settings{
 		HostName: name, TLS: p.certificates.TLSConfig(), Accounts: accounts,
 		AuthWithoutTLS: cfg.Listen.AuthWithoutTLS, Policy: rules,
+		Quota: newQuota(cfg.Policy), CompareBodies: cfg.Policy.Breakers.Identical.Action != config.BreakerOff,
+		Filters: newFilters(cfg, p.log), TempDir: cfg.Delivery.Spool, HoldExpire: cfg.Delivery.HoldExpire,
 		Relays: relaysOf(built, cfg.Delivery.Relays), Limits: newLimits(cfg.Session),
 		Spool: p.spool, QueueFirst: cfg.Delivery.Mode == config.DeliveryQueue, Expire: cfg.Delivery.Expire, Postmaster: cfg.Delivery.Postmaster,
 	}, built, nil
@@ -250,6 +264,7 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 	}
 	p.relays.adopt(built)
 	p.accounts = settings.Accounts
+	p.breakers.Apply(newBreakers(cfg.Policy.Breakers))
 	p.server.Apply(settings)
 	p.inForce.Store(settings)
 	p.runner.Apply(settings)

@@ -66,7 +66,7 @@ func newPolicy(from config.Policy) (*policy.Policy, error) {
 }
 
 func newMatch(from config.Match) policy.Match {
-	match := policy.Match{User: from.User, UID: from.UID, Group: from.Group, Unit: from.Unit, Account: from.Account}
+	match := policy.Match{User: from.User, UID: from.UID, Group: from.Group, Unit: from.Unit, Container: from.Container, Account: from.Account}
 	for _, role := range from.Listener {
 		match.Listener = append(match.Listener, string(role))
 	}
@@ -74,8 +74,13 @@ func newMatch(from config.Match) policy.Match {
 }
 
 func newResult(from config.Result) policy.Result {
-	if from == config.Allow {
+	switch from {
+	case config.Allow:
 		return policy.Allow
+	case config.Defer:
+		return policy.Defer
+	case config.Hold:
+		return policy.Hold
 	}
 	return policy.Deny
 }

@@ -1,0 +1,53 @@
+package app
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/admin"
+)
+
+// When something is worth a word.
+const (
+	oldMessage  = 4 * time.Hour
+	nearlyFull  = 0.9
+	nearlyEnded = 3 * 24 * time.Hour // of a certificate; the local CA renews in time
+)
+
+// addConditions says what of all that somebody should look at.
+func (b *backend) addConditions(s *admin.Status, now time.Time) {
+	p := b.proxy
+	for _, r := range s.Relays {
+		if r.Breaker != "closed" {
+			s.Conditions["relay "+r.Name] = r.Error
+		}
+	}
+	if text := spoolCondition(&s.Spool, now); text != "" {
+		s.Conditions["spool"] = text
+	}
+	if text := p.limits.Condition(); text != "" {
+		s.Conditions["limits"] = text
+	}
+	for _, f := range p.inForce.Load().Filters {
+		if text := f.Condition(); text != "" {
+			s.Conditions["filter "+f.Name()] = text
+		}
+	}
+	for _, c := range p.certificates.Status() {
+		if left := c.NotAfter.Sub(now); left < nearlyEnded && len(c.Names) > 0 {
+			s.Conditions["certificate "+c.Names[0]] = fmt.Sprintf("ends %s", c.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+}
+
+func spoolCondition(s *admin.SpoolStatus, now time.Time) string {
+	switch {
+	case float64(s.Bytes) > nearlyFull*float64(s.MaxBytes):
+		return fmt.Sprintf("%d of %d bytes are used: new messages will be refused with 452", s.Bytes, s.MaxBytes)
+	case s.Corrupt > 0:
+		return fmt.Sprintf("%d damaged messages are in corrupt/", s.Corrupt)
+	case !s.Oldest.IsZero() && now.Sub(s.Oldest) > oldMessage:
+		return "the oldest message waits since " + s.Oldest.Format(time.RFC3339)
+	}
+	return ""
+}
