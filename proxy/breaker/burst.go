@@ -34,7 +34,8 @@ func (p *pace) trip(now round, recipients uint32) (int64, string) {
 	p.window = plus(p.window, recipients)
 	count := p.recent.sum()
 	usual := float64(p.usual)
-	if now.quiet || p.windows < leastHistory || count < now.Least || float64(count) <= now.Times*usual {
+	tripped := p.windows >= leastHistory && count >= now.Least && float64(count) > now.Times*usual
+	if now.quiet || !tripped {
 		return 0, ""
 	}
 	p.recent.clear()

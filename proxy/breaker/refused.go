@@ -12,12 +12,10 @@ type replies struct {
 func (r *replies) trip(now round, accepted, refused uint32) (int64, string) {
 	r.accepted.add(now.moment, now.Window, accepted)
 	r.refused.add(now.moment, now.Window, refused)
-	if now.quiet {
-		return 0, ""
-	}
 	bad := r.refused.sum()
 	all := bad + r.accepted.sum()
-	if bad == 0 || all < now.Least || float64(bad) < now.Share*float64(all) {
+	tripped := bad > 0 && all >= now.Least && float64(bad) >= now.Share*float64(all)
+	if now.quiet || !tripped {
 		return 0, ""
 	}
 	r.accepted.clear()
