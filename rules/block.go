@@ -34,9 +34,11 @@ const (
 // blockChains are the chains that redirect and refuse. Packets to other ports
 // pass a set look-up in each of the base chains and nothing else.
 func blockChains(o Options, nat, filter int) []Chain {
+	filtering := filterPassage(filter == priorityFilter) // counted once, in the plain table
 	answers := Rule{Handshake{NotSYN}, Verdict{Jump, chainAnswering}}
 	outgoing := append(leaveLocalAlone(o), toLoopback(Verdict{Goto, chainRefuseOut})...)
-	outgoing = append(append(outgoing, answers), judge(chainToRelay, chainRefuseOut)...)
+	outgoing = append(append(outgoing, answers), o.jumpAllowed(filtering)...)
+	outgoing = append(outgoing, judge(chainToRelay, chainRefuseOut)...)
 	forwarded := append(append(leaveInsideAlone(o), answers), judge(chainRefuseFwd, chainRefuseFwd)...)
 	chains := []Chain{
 		refuse(chainRefuseOut, CounterOut),
@@ -51,8 +53,9 @@ func blockChains(o Options, nat, filter int) []Chain {
 		wholeOnly(entry(chainFilterFwd, Base{Type: "filter", Hook: "forward", Priority: filter}, SetPorts, chainForwarded)),
 		entry(chainFilterEnd, Base{Type: "filter", Hook: "postrouting", Priority: filter}, SetPorts, chainLeaving),
 	}
+	chains = append(chains, filtering.chains(o)...)
 	if o.redirects() {
-		chains = append(chains, sourceKept(filter), toListener(o),
+		chains = append(append(chains, natPassage().chains(o)...), sourceKept(filter), toListener(o),
 			entry(chainNATOut, Base{Type: "nat", Hook: "output", Priority: nat}, SetMail, chainListener))
 	}
 	return chains
@@ -207,6 +210,7 @@ func toListener(o Options) Chain {
 		{Is{Field: SKUID, Value: o.ProxyUID}, Verdict{Action: Return}},
 		{Within{IP6Dst, netip.MustParsePrefix("fe80::/10")}, Verdict{Action: Return}},
 	}
+	rules = append(rules, o.jumpAllowed(natPassage())...)
 	for _, port := range slices.Sorted(maps.Keys(o.Redirect)) {
 		rule := Rule{Is{Field: TCPDPort, Value: uint32(port)}}
 		if o.setsTimeout() {

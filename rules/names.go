@@ -103,6 +103,8 @@ const (
 	inboundIdle      = 24 * time.Hour
 )
 
+// Names of what lets direct connections pass stand in allow.go.
+
 // Priorities. The redirect comes before anybody's own destination NAT (-100),
 // the block after the usual filters, on the addresses that NAT left.
 const (

@@ -55,6 +55,14 @@ type Options struct {
 	// Inside are networks behind this host whose own port 25 is not outside:
 	// forwarded traffic to them is left alone. Usually empty.
 	Inside []netip.Prefix
+
+	// Allow are direct connections that are left alone in each mode, save those
+	// of the Suspended. Containers are the control groups, at levels 1 to 5, of
+	// containers that share the host's network: entries of users and groups do
+	// not count for them.
+	Allow      []Allow
+	Suspended  Suspended
+	Containers []uint64
 }
 
 const portSMTP = 25
@@ -87,7 +95,7 @@ func (o Options) validate() error {
 			errs = append(errs, fmt.Errorf("network %q cannot be inside", p))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.validateAllow())...)
 }
 
 func (o Options) redirects() bool {

@@ -76,7 +76,7 @@ func decidingSets(o Options) []Set {
 	if listeners := listenerElements(o); listeners != nil {
 		sets = append(sets, portSet(SetListeners, listeners))
 	}
-	return append(append(sets, relaySets(o)...),
+	return append(append(append(sets, relaySets(o)...), allowSets(o)...),
 		inbound(SetInbound4, IP4Src, TCPSPort, IP4Dst, TCPDPort),
 		inbound(SetInbound6, IP6Src, TCPSPort, IP6Dst, TCPDPort),
 	)

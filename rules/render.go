@@ -7,7 +7,7 @@ import (
 )
 
 // Render returns the table as "nft list table" prints it and "nft -f" loads it.
-// Counters are shown as zero and dynamic sets as empty.
+// Counters are shown as zero, dynamic sets and those of control groups as empty.
 func (r Ruleset) Render() string {
 	var blocks []string
 	if r.Closing {
@@ -43,12 +43,16 @@ func (s Set) render() string {
 	if s.Timeout > 0 {
 		fmt.Fprintf(&b, "\t\ttimeout %s\n", duration(s.Timeout))
 	}
-	if len(s.Elements) > 0 {
+	if len(s.Elements) > 0 && !s.isOfCGroups() {
 		fmt.Fprintf(&b, "\t\telements = { %s }\n", renderElements(s.Elements))
 	}
 	b.WriteString("\t}\n")
 	return b.String()
 }
+
+// isOfCGroups tells of sets whose elements nft writes as paths, which it may not
+// be able to read again. They are shown as empty.
+func (s Set) isOfCGroups() bool { return len(s.Key) == 1 && s.Key[0] == CGroup0 }
 
 func dataTypes(key []Field) string {
 	types := make([]string, len(key))
@@ -79,7 +83,7 @@ func (e Element) String() string {
 	if e.Addr.IsValid() {
 		return fmt.Sprintf("%s . %d", e.Addr, e.Port)
 	}
-	return fmt.Sprint(e.Port)
+	return fmt.Sprint(uint64(e.Port) | e.ID) // one of them is 0
 }
 
 func (c Chain) render() string {

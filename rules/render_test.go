@@ -28,6 +28,27 @@ func goldenOptions() Options {
 	}
 }
 
+// allowOptions are goldenOptions with all kinds of entries.
+func allowOptions() Options {
+	o := goldenOptions()
+	o.Allow = []Allow{
+		{Name: "postfix_1", Owner: SKUID, ID: 101, Port: 587, Networks: prefixes("203.0.113.7/32", "203.0.113.200/32", "2001:db8:1::7/128")},
+		{Name: "mail_2", Owner: SKGID, ID: 8, Port: 25, Networks: prefixes("203.0.113.0/24", "10.1.16.0/20", "2001:db8:1::/48")},
+		{Name: "unit_3", Owner: CGroup0, Port: 465, Networks: prefixes("0.0.0.0/0", "::/0")},
+		{Name: "absent_4", Owner: SKUID, ID: 0, Port: 2525},
+	}
+	o.Suspended = Suspended{UIDs: []uint32{1234, 1001}}
+	return o
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	all := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		all[i] = netip.MustParsePrefix(text)
+	}
+	return all
+}
+
 func goldens(t *testing.T) map[string]Ruleset {
 	t.Helper()
 	observed, rejecting, inside := goldenOptions(), goldenOptions(), goldenOptions()
@@ -39,6 +60,9 @@ func goldens(t *testing.T) map[string]Ruleset {
 		netip.MustParsePrefix("10.1.16.0/20"),
 		netip.MustParsePrefix("2001:db8:c::/64"),
 	}
+	allowing := allowOptions()
+	watching := allowOptions()
+	watching.Mode = Observe
 	from := func(f func(Options) (Ruleset, error), o Options) Ruleset {
 		r, err := f(o)
 		if err != nil {
@@ -53,6 +77,9 @@ func goldens(t *testing.T) map[string]Ruleset {
 		"enforce-inside":   from(New, inside),
 		"lock-redirect":    from(NewLock, goldenOptions()),
 		"lock-reject":      from(NewLock, rejecting),
+		"enforce-allow":    from(New, allowing),
+		"lock-allow":       from(NewLock, allowing),
+		"observe-allow":    from(New, watching),
 	}
 }
 

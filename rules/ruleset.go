@@ -34,10 +34,12 @@ type Set struct {
 	Size     int // at most so many elements; 0 is no limit
 }
 
-// Element is an element of a static set: a port, or an address and a port.
+// Element is an element of a static set: a port, an address and a port, or the
+// id of a user or a control group.
 type Element struct {
-	Addr netip.Addr // invalid in a set of ports
+	Addr netip.Addr // invalid in a set of ports or ids
 	Port uint16
+	ID   uint64
 }
 
 // Chain is a chain; Base is nil unless packets enter it from a hook.
@@ -139,7 +141,7 @@ func sorted(elements []Element) []Element {
 // concatenations as little-endian numbers, the last byte counting most.
 func (e Element) compare(o Element) int {
 	if !e.Addr.IsValid() && !o.Addr.IsValid() {
-		return cmp.Compare(e.Port, o.Port)
+		return cmp.Or(cmp.Compare(e.Port, o.Port), cmp.Compare(e.ID, o.ID))
 	}
 	return cmp.Or(
 		cmp.Compare(swap(e.Port), swap(o.Port)),

@@ -18,6 +18,19 @@ func TestOptionsThatWouldOpenAHoleAreRefused(t *testing.T) {
 		{"listener port 0", func(o *Options) { o.Redirect = map[uint16]uint16{587: 0} }, "redirected to port 0"},
 		{"relay without port", func(o *Options) { o.Relays = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")} }, "relay"},
 		{"relay everywhere", func(o *Options) { o.Relays = []netip.AddrPort{netip.MustParseAddrPort("[::]:587")} }, "relay"},
+		{"the proxy is allowed", func(o *Options) { o.Allow = []Allow{allowed(func(a *Allow) { a.ID = o.ProxyUID })} }, "the relays and nothing else"},
+		{"nobody is allowed", func(o *Options) { o.Allow = []Allow{allowed(func(a *Allow) { a.ID = nobody })} }, "nobody has that id"},
+		{"allowed by address", func(o *Options) { o.Allow = []Allow{allowed(func(a *Allow) { a.Owner = IP4Src })} }, "not an owner"},
+		{"any port allowed", func(o *Options) { o.Allow = []Allow{allowed(func(a *Allow) { a.Port = 80 })} }, "open to all anyway"},
+		{"no cgroup allowed", func(o *Options) {
+			o.Allow = []Allow{allowed(func(a *Allow) { a.Owner, a.CGroups = CGroup0, []uint64{0} })}
+		}, "the id 0"},
+		{"allowed twice", func(o *Options) { o.Allow = []Allow{allowed(nil), allowed(nil)} }, "is there twice"},
+		{"allowed with a name of nft's", func(o *Options) { o.Allow = []Allow{allowed(func(a *Allow) { a.Name = "x { }" })} }, "no name"},
+		{"allowed to nowhere", func(o *Options) {
+			o.Allow = []Allow{allowed(func(a *Allow) { a.Networks = []netip.Prefix{{}} })}
+		}, "is not a network"},
+		{"a cgroup suspended that is none", func(o *Options) { o.Suspended.CGroups = []uint64{0} }, "the id 0"},
 		{"everything inside", func(o *Options) { o.Inside = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }, "cannot be inside"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -29,6 +42,35 @@ func TestOptionsThatWouldOpenAHoleAreRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func allowed(change func(*Allow)) Allow {
+	a := Allow{Name: "some", Owner: SKUID, ID: 33, Port: 587, Networks: prefixes("203.0.113.0/24")}
+	if change != nil {
+		change(&a)
+	}
+	return a
+}
+
+// Nothing of what lets connections pass is there without an entry, and no entry
+// costs packets to other ports anything.
+func TestNoEntryNoChain(t *testing.T) {
+	o := goldenOptions()
+	o.Suspended, o.Containers = allowOptions().Suspended, []uint64{77}
+	with, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if without := goldens(t)["enforce-redirect"]; with.Render() != without.Render() || len(Diff(with, without)) != 0 {
+		t.Errorf("without an entry the rules are\n%s", with.Render())
+	}
+	allowing := goldens(t)["enforce-allow"]
+	for _, name := range []string{chainFilterOut, chainNATOut} {
+		c, _ := allowing.Chain(name)
+		if len(c.Rules) != 1 {
+			t.Errorf("%s has %d rules", name, len(c.Rules))
+		}
 	}
 }
 
@@ -114,7 +156,7 @@ func TestDiff(t *testing.T) {
 			[]string{"table inet smtpwall set mail: missing: 25"}},
 		{"element added", func(r *Ruleset) {
 			s := setOf(r, SetRelay4)
-			s.Elements = append(s.Elements, Element{netip.MustParseAddr("203.0.113.1"), 25})
+			s.Elements = append(s.Elements, Element{Addr: netip.MustParseAddr("203.0.113.1"), Port: 25})
 		}, []string{"table inet smtpwall set relay4: foreign: 203.0.113.1 . 25"}},
 		{"hook changed", func(r *Ruleset) { chainOf(r, chainFilterOut).Base = &Base{"filter", "output", 11, "accept"} },
 			[]string{"table inet smtpwall chain filter_output: altered"}},

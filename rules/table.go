@@ -12,7 +12,7 @@ func New(o Options) (Ruleset, error) {
 	}
 	r := Ruleset{
 		Table:    Table,
-		Counters: blockCounters(o),
+		Counters: append(blockCounters(o), allowCounters(o)...),
 		Closing:  o.setsTimeout(),
 		Sets:     append(decidingSets(o), recordSets()...),
 		Chains:   blockChains(o, priorityNAT, priorityFilter),
@@ -46,14 +46,15 @@ func NewLock(o Options) (Ruleset, error) {
 // connection tracking: opening packets are enough to count attempts.
 func observe(o Options) Ruleset {
 	sets := []Set{portSet(SetMail, portElements(mailPorts()))}
-	sets = append(append(sets, relaySets(o)...), recordSets()...)
+	sets = append(append(append(sets, relaySets(o)...), allowSets(o)...), recordSets()...)
+	filtering := filterPassage(true)
 	outgoing := append(leaveLocalAlone(o), Rule{Handshake{NotSYN}, Verdict{Action: Return}})
-	outgoing = append(outgoing, judge(chainToRelay, chainRecordOut)...)
+	outgoing = append(append(outgoing, o.jumpAllowed(filtering)...), judge(chainToRelay, chainRecordOut)...)
 	forwarded := append(leaveInsideAlone(o), Rule{Handshake{NotSYN}, Verdict{Action: Return}})
 	forwarded = append(forwarded, judge(chainRecordFwd, chainRecordFwd)...)
 	r := Ruleset{
 		Table:    Table,
-		Counters: []string{CounterOut, CounterForward},
+		Counters: append([]string{CounterOut, CounterForward}, allowCounters(o)...),
 		Sets:     sets,
 		Chains: []Chain{
 			{Name: chainRecordOut},
@@ -68,6 +69,7 @@ func observe(o Options) Ruleset {
 			entry(chainFilterFwd, Base{Type: "filter", Hook: "forward", Priority: priorityFilter}, SetPorts, chainForwarded),
 		},
 	}
+	r.Chains = append(r.Chains, filtering.chains(o)...)
 	r.Chains[0].Rules = append(recordRules(chainCountOut, PrefixOut), Rule{Count{CounterOut}})
 	r.Chains[1].Rules = append(recordRules(chainCountFwd, PrefixForward), Rule{Count{CounterForward}})
 	r.Chains = append(r.Chains, recordChains()...)

@@ -18,6 +18,7 @@ const (
 	OIF      Field = "oif"
 	IIFName  Field = "iifname"
 	SKUID    Field = "meta skuid"
+	SKGID    Field = "meta skgid"
 	TCPSPort Field = "tcp sport"
 	TCPDPort Field = "tcp dport"
 	TCPFlags Field = "tcp flags"
@@ -62,7 +63,7 @@ type Term interface {
 }
 
 // Is matches packets whose Field has (or with Not: has not) a value. Only
-// L4Proto, IIF, OIF, SKUID and TCPDPort are compared in this way.
+// L4Proto, IIF, OIF, SKUID, SKGID and TCPDPort are compared in this way.
 type Is struct {
 	Field Field
 	Not   bool

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -169,12 +170,12 @@ func (b *batch) fill(r rules.Ruleset, have, want rules.Set) error {
 		b.lib.FlushSet(set) // it has elements that cannot be deleted by a key of ours
 		have.Elements = nil
 	}
-	for chunk := range slices.Chunk(libElements(have.Elements, want.Elements), elementsPerMessage) {
+	for chunk := range slices.Chunk(libElements(want.Key, have.Elements, want.Elements), elementsPerMessage) {
 		if err := b.lib.SetDeleteElements(set, chunk); err != nil {
 			return fmt.Errorf("compiling elements of set %s: %w", want.Name, err)
 		}
 	}
-	for chunk := range slices.Chunk(libElements(want.Elements, have.Elements), elementsPerMessage) {
+	for chunk := range slices.Chunk(libElements(want.Key, want.Elements, have.Elements), elementsPerMessage) {
 		if err := b.lib.SetAddElements(set, chunk); err != nil {
 			return fmt.Errorf("compiling elements of set %s: %w", want.Name, err)
 		}
@@ -183,7 +184,7 @@ func (b *batch) fill(r rules.Ruleset, have, want rules.Set) error {
 }
 
 // libElements returns those elements that the other set has not.
-func libElements(elements, other []rules.Element) []nftables.SetElement {
+func libElements(key []rules.Field, elements, other []rules.Element) []nftables.SetElement {
 	known := make(map[rules.Element]bool, len(other))
 	for _, e := range other {
 		known[e] = true
@@ -191,7 +192,7 @@ func libElements(elements, other []rules.Element) []nftables.SetElement {
 	var out []nftables.SetElement
 	for _, e := range elements {
 		if !known[e] {
-			out = append(out, nftables.SetElement{Key: encodeElement(e)})
+			out = append(out, nftables.SetElement{Key: encodeElement(key, e)})
 		}
 	}
 	return out
@@ -206,7 +207,13 @@ func libCounter(r rules.Ruleset, name string) *nftables.NamedObj {
 }
 
 func libSet(r rules.Ruleset, s rules.Set) *nftables.Set {
+	order := binaryutil.ByteOrder(nil)
+	if isID(s.Key) && !s.Dynamic {
+		order = binaryutil.NativeEndian // so that nft lists the numbers that they are
+	}
 	return &nftables.Set{
+		KeyByteOrder: order,
+
 		Table:      libTable(r),
 		ID:         1, // sets are looked up by name; the library counts in a global otherwise
 		Name:       s.Name,

@@ -47,8 +47,9 @@ type catalogue struct {
 	listed map[string]rules.Rule // expressions as the kernel lists them → rule of ours
 }
 
-// catalogueSize bounds the memory; a configuration has some sixty rules.
-const catalogueSize = 1000
+// catalogueSize bounds the memory; a configuration has some sixty rules, and
+// twenty for each entry of what is allowed.
+const catalogueSize = 10_000
 
 // learn makes the rules of a ruleset known.
 func (c *catalogue) learn(r rules.Ruleset) {

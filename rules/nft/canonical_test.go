@@ -120,18 +120,28 @@ func TestKeyTypeAndBack(t *testing.T) {
 }
 
 func TestElementAndBack(t *testing.T) {
-	for _, e := range []rules.Element{
-		{Port: 25},
-		{Addr: netip.MustParseAddr("198.51.100.7"), Port: 587},
-		{Addr: netip.MustParseAddr("2001:db8::7"), Port: 10025},
+	ports, pairs := []rules.Field{rules.TCPDPort}, []rules.Field{rules.IP4Dst, rules.TCPDPort}
+	users, groups := []rules.Field{rules.SKUID}, []rules.Field{rules.CGroup0}
+	for _, c := range []struct {
+		key     []rules.Field
+		element rules.Element
+	}{
+		{ports, rules.Element{Port: 25}},
+		{pairs, rules.Element{Addr: netip.MustParseAddr("198.51.100.7"), Port: 587}},
+		{[]rules.Field{rules.IP6Dst, rules.TCPDPort}, rules.Element{Addr: netip.MustParseAddr("2001:db8::7"), Port: 10025}},
+		{users, rules.Element{ID: 33}},
+		{users, rules.Element{ID: 1<<32 - 2}},
+		{groups, rules.Element{ID: 1<<40 + 7}},
 	} {
-		if got := decodeElement(encodeElement(e)); got != e {
-			t.Errorf("%s came back as %s", e, got)
+		if got := decodeElement(c.key, encodeElement(c.key, c.element)); got != c.element {
+			t.Errorf("%s came back as %s", c.element, got)
 		}
 	}
-	for _, b := range [][]byte{nil, {0}, make([]byte, 4), make([]byte, 16)} {
-		if got := decodeElement(b); got != (rules.Element{}) {
-			t.Errorf("%d bytes came out as %s", len(b), got)
+	for _, key := range [][]rules.Field{ports, pairs, users, groups} {
+		for _, b := range [][]byte{nil, {0}, make([]byte, 3), make([]byte, 16)} {
+			if got := decodeElement(key, b); got != (rules.Element{}) {
+				t.Errorf("%d bytes came out as %s", len(b), got)
+			}
 		}
 	}
 }

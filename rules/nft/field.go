@@ -34,6 +34,8 @@ func fieldOf(f rules.Field) field {
 		return metaField(expr.MetaKeyIIFNAME, unix.IFNAMSIZ, nftables.TypeIFName)
 	case rules.SKUID:
 		return metaField(expr.MetaKeySKUID, 4, nftables.TypeUID)
+	case rules.SKGID:
+		return metaField(expr.MetaKeySKGID, 4, nftables.SetDatatype{})
 	case rules.TCPSPort:
 		return portField(0, 2)
 	case rules.TCPDPort:
@@ -129,9 +131,24 @@ func fieldOfKind(magic uint32) (rules.Field, bool) {
 	return "", false
 }
 
-// encodeElement returns the key of an element: each part padded to four bytes
-// in a concatenation.
-func encodeElement(e rules.Element) []byte {
+// isID tells of keys that are one number in the order of the host: of a user, or
+// of a control group.
+func isID(key []rules.Field) bool {
+	return len(key) == 1 && (key[0] == rules.SKUID || key[0] == rules.CGroup0)
+}
+
+// encodeElement returns an element of a set with this key: each part padded to
+// four bytes in a concatenation.
+func encodeElement(key []rules.Field, e rules.Element) []byte {
+	if isID(key) {
+		b := make([]byte, fieldOf(key[0]).size)
+		if len(b) == 4 {
+			binary.NativeEndian.PutUint32(b, uint32(e.ID))
+		} else {
+			binary.NativeEndian.PutUint64(b, e.ID)
+		}
+		return b
+	}
 	port := binary.BigEndian.AppendUint16(nil, e.Port)
 	if !e.Addr.IsValid() {
 		return port
@@ -141,7 +158,16 @@ func encodeElement(e rules.Element) []byte {
 
 // decodeElement is the reverse. What is no element of ours (a range, one that
 // matches everything) becomes the zero Element, which nobody wants.
-func decodeElement(b []byte) rules.Element {
+func decodeElement(key []rules.Field, b []byte) rules.Element {
+	if isID(key) {
+		switch len(b) {
+		case 4:
+			return rules.Element{ID: uint64(binary.NativeEndian.Uint32(b))}
+		case 8:
+			return rules.Element{ID: binary.NativeEndian.Uint64(b)}
+		}
+		return rules.Element{}
+	}
 	switch len(b) {
 	case 2:
 		return rules.Element{Port: binary.BigEndian.Uint16(b)}

@@ -127,7 +127,7 @@ func (r reader) sets(ctx context.Context, f *found) error {
 		}
 		s := parseSet(a)
 		if !s.Dynamic {
-			if s.Elements, err = r.elements(ctx, f.Table, s.Name); err != nil {
+			if s.Elements, err = r.elements(ctx, f.Table, s); err != nil {
 				return err
 			}
 		}
@@ -166,17 +166,17 @@ const (
 	attrSetExprs = 18
 )
 
-func (r reader) elements(ctx context.Context, table, set string) ([]rules.Element, error) {
+func (r reader) elements(ctx context.Context, table string, set rules.Set) ([]rules.Element, error) {
 	answer, err := r.dump(ctx, unix.NFT_MSG_GETSETELEM,
-		textAttr(unix.NFTA_SET_ELEM_LIST_TABLE, table), textAttr(unix.NFTA_SET_ELEM_LIST_SET, set))
+		textAttr(unix.NFTA_SET_ELEM_LIST_TABLE, table), textAttr(unix.NFTA_SET_ELEM_LIST_SET, set.Name))
 	if err != nil {
-		return nil, fmt.Errorf("listing set %s: %w", set, err)
+		return nil, fmt.Errorf("listing set %s: %w", set.Name, err)
 	}
 	var out []rules.Element
 	for _, m := range answer {
 		for _, e := range elements(messageAttrs(m)[unix.NFTA_SET_ELEM_LIST_ELEMENTS]) {
 			key := readAttrs(e).nested(unix.NFTA_SET_ELEM_KEY)
-			out = append(out, decodeElement(key[unix.NFTA_DATA_VALUE]))
+			out = append(out, decodeElement(set.Key, key[unix.NFTA_DATA_VALUE]))
 		}
 	}
 	return out, nil

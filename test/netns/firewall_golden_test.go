@@ -19,6 +19,10 @@ func TestFirewallGoldens(t *testing.T) {
 	inside.Inside = []netip.Prefix{
 		netip.MustParsePrefix("172.17.0.0/16"), netip.MustParsePrefix("10.1.16.0/20"), netip.MustParsePrefix("2001:db8:c::/64"),
 	}
+	allow, watch := goldenFirewallOptions(), goldenFirewallOptions()
+	goldenAllow(&allow)
+	goldenAllow(&watch)
+	watch.Mode = rules.Observe
 	for _, c := range []struct {
 		golden, lock string
 		options      rules.Options
@@ -27,6 +31,8 @@ func TestFirewallGoldens(t *testing.T) {
 		{"enforce-redirect", "lock-redirect", goldenFirewallOptions()},
 		{"enforce-reject", "lock-reject", reject},
 		{"enforce-inside", "", inside},
+		{"enforce-allow", "lock-allow", allow},
+		{"observe-allow", "", watch},
 	} {
 		t.Run(c.golden, func(t *testing.T) {
 			f := newFirewall(t, nft.Options{Lock: true})
@@ -77,6 +83,23 @@ func readGolden(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// goldenAllow adds what the goldens of that name were made with.
+func goldenAllow(o *rules.Options) {
+	networks := func(texts ...string) (all []netip.Prefix) {
+		for _, text := range texts {
+			all = append(all, netip.MustParsePrefix(text))
+		}
+		return all
+	}
+	o.Allow = []rules.Allow{
+		{Name: "postfix_1", Owner: rules.SKUID, ID: 101, Port: 587, Networks: networks("203.0.113.7/32", "203.0.113.200/32", "2001:db8:1::7/128")},
+		{Name: "mail_2", Owner: rules.SKGID, ID: 8, Port: 25, Networks: networks("203.0.113.0/24", "10.1.16.0/20", "2001:db8:1::/48")},
+		{Name: "unit_3", Owner: rules.CGroup0, Port: 465, Networks: networks("0.0.0.0/0", "::/0")},
+		{Name: "absent_4", Owner: rules.SKUID, ID: 0, Port: 2525},
+	}
+	o.Suspended.UIDs = []uint32{1234, 1001}
 }
 
 // goldenFirewallOptions are those that rules/testdata was made with.
