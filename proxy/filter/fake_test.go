@@ -34,11 +34,13 @@ type fake struct {
 	network  string
 	listener net.Listener
 
-	version, actions, steps uint32              // of its negotiation; version 0 is 6
-	answers                 map[byte][]packet   // to a command, instead of continue
-	raw                     map[byte]string     // the same, but any octets, and then it hangs up
-	silent                  byte                // at this command it says nothing more
+	version, actions, steps uint32             // of its negotiation; version 0 is 6
+	answers                 map[byte][]packet  // to a command, instead of continue
+	raw                     map[byte]string    // the same, but any octets, and then it hangs up
+	silent                  byte               // at this command it says nothing more
 	after                   func(command byte) // called when a command came
+	small                   bool               // the client takes small bodies only
+	forgetful               bool               // it notes nothing
 
 	mu   sync.Mutex
 	told []packet // macros too, negotiation too
@@ -54,7 +56,7 @@ func newFake(t *testing.T) *fake {
 	}
 	f := &fake{t: t, network: "unix", listener: listener, version: 6, answers: map[byte][]packet{}, raw: map[byte]string{}}
 	t.Cleanup(func() {
-		listener.Close()
+		f.listener.Close()
 		f.done.Wait()
 	})
 	return f
@@ -79,6 +81,9 @@ func (f *fake) start() *fake {
 
 func (f *fake) filter(change func(*Options)) *Filter {
 	options := Options{Name: "fake", Network: f.network, Address: f.listener.Addr().String(), TempDir: f.t.TempDir()}
+	if f.small {
+		options.MaxMessage = 1000
+	}
 	if change != nil {
 		change(&options)
 	}
@@ -92,9 +97,7 @@ func (f *fake) serve(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		f.mu.Lock()
-		f.told = append(f.told, p)
-		f.mu.Unlock()
+		f.note(p)
 		if f.after != nil {
 			f.after(p.code)
 		}
@@ -111,6 +114,14 @@ func (f *fake) serve(conn net.Conn) {
 				return
 			}
 		}
+	}
+}
+
+func (f *fake) note(p packet) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.forgetful {
+		f.told = append(f.told, p)
 	}
 }
 

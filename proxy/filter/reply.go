@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/emersion/go-milter"
@@ -59,12 +60,12 @@ func parseReply(code int, text string) (smtp.Reply, error) {
 		separator = "-"
 	}
 	wire := fmt.Sprintf("%03d%s%s\r\n", code, separator, strings.ReplaceAll(text, "%%", "%"))
-	source := strings.NewReader(wire)
-	reply, err := smtp.ReadReply(smtp.NewReader(source, make([]byte, smtp.MaxReplyLine)))
+	reader := smtp.NewReader(strings.NewReader(wire), make([]byte, len(wire)+1))
+	reply, err := smtp.ReadReply(reader)
 	if err != nil {
 		return smtp.Reply{}, err
 	}
-	if source.Len() > 0 {
+	if len(reader.Unread()) > 0 || reader.Fill() != io.EOF {
 		return smtp.Reply{}, fmt.Errorf("%w: something after the last line", smtp.ErrBadReply)
 	}
 	return tidy(reply), nil
