@@ -32,8 +32,16 @@ func (d *decoder) checkRuleAmounts(rule *Rule, at ref) {
 	d.checkBudget(at.at("limits"), rule.Limits, rule.Match)
 }
 
+// mostLimits is how many limits one list may have: each is looked at for each
+// message.
+const mostLimits = 16
+
 // checkLimits checks limits that count for the same messages.
 func (d *decoder) checkLimits(at place, limits []Limit) {
+	if len(limits) > mostLimits {
+		d.wrong(at, flaw{fmt.Sprintf("has %d limits, and the most is %d", len(limits), mostLimits), "keep the smaller ones"})
+		return
+	}
 	for i, limit := range limits {
 		if limit.Counted == Bytes && limit.Max < d.config.Session.MaxMessage {
 			d.doubt(at, flaw{fmt.Sprintf("%q is less than one message may have (max_message = %q), so a large one is deferred for ever", limit, formatSize(d.config.Session.MaxMessage)),

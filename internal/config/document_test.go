@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -74,6 +75,34 @@ func TestExampleUncommented(t *testing.T) {
 	tables := []int{len(config.Relays), len(config.Firewall.Allow), len(config.Accounts), len(config.Policy.Rules), len(config.Expects), len(config.Filters), len(config.Alerts)}
 	if slices.ContainsFunc(tables, func(n int) bool { return n != 1 }) {
 		t.Errorf("got %+v", config)
+	}
+}
+
+// TestProseIsValid parses the configurations that people copy: those of the
+// README and of the manual page.
+func TestProseIsValid(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{}
+	for i, block := range regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		texts["README.md block "+strconv.Itoa(i+1)] = block[1]
+	}
+	for _, part := range manualEnd {
+		if shown := regexp.MustCompile(`(?m)^  (.*)$`).FindAllStringSubmatch(part.text, -1); part.title == "EXAMPLE" {
+			for _, line := range shown {
+				texts[part.title] += line[1] + "\n"
+			}
+		}
+	}
+	if len(texts) < 2 {
+		t.Fatalf("only %d texts", len(texts))
+	}
+	for name, text := range texts {
+		if _, problems := Parse(name, []byte(text), Options{SkipSecrets: true}); len(problems) > 0 {
+			t.Errorf("%s\n%s", show(problems), text)
+		}
 	}
 }
 

@@ -2,11 +2,14 @@ package config
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -58,6 +61,8 @@ func FuzzParseValues(f *testing.F) {
 	for _, text := range []string{"50MiB", "1h30m", "127.0.0.1:587", "[::1]:587", "smtp.example.com:587", "vps1.example.net", "*@example.com",
 		"$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG", "sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
 		"600 messages/minute", "5d12h", "admin@example.com",
+		"50 new-recipients/10m", "1.5GiB/month", "slow at 80%", "50%", "2027-01-31 00:00:00+01:00", "[2001:db8::/32]:25", "unix:/run/rspamd/milter.sock", "inet:[::1]:11332",
+		"https://alerts.example.com:8443/hook", "postfix@-.service",
 		"$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", "SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA", "/var/lib/smtpwall", "4294967295"} {
 		f.Add(text)
 	}
@@ -84,12 +89,34 @@ func FuzzParseValues(f *testing.F) {
 				t.Errorf("%q: %s reads as %s, %v", text, host, again, err)
 			}
 		}
+		if limit, err := parseLimit(text); err == nil {
+			back, err := parseLimit(limit.String())
+			if err != nil || back != limit || limit.Max < 1 || limit.Window < time.Second || limit.Window > 30*day {
+				t.Errorf("%q: %s reads as %s, %v", text, limit, back, err)
+			}
+		}
+		if rung, err := parseRung(text); err == nil {
+			if back, err := parseRung(rung.String()); err != nil || back != rung {
+				t.Errorf("%q: %s reads as %s, %v", text, rung, back, err)
+			}
+		}
+		if part, err := parseShare(text); err == nil && (part <= 0 || part > 1) {
+			t.Errorf("%q: a share of %g", text, part)
+		}
+		if host, port, err := parseDestination(text); err == nil {
+			if again, _, err := parseDestination(net.JoinHostPort(host, strconv.Itoa(int(port)))); err != nil || again != host {
+				t.Errorf("%q: %s reads as %s, %v", text, host, again, err)
+			}
+		}
+		if network, address, err := parseMilter(text); err == nil && (network != "unix" && network != "tcp" || address == "") {
+			t.Errorf("%q: %s %s", text, network, address)
+		}
 		if pin, err := parsePin(text); err == nil {
 			if back, err := parsePin(pin.String()); err != nil || back != pin {
 				t.Errorf("%q: %s reads as %s, %v", text, pin, back, err)
 			}
 		}
-		for _, check := range []func(string) error{checkPath, checkSocketPath, checkHostName, checkPattern, checkSenderPattern, checkPasswordHash, checkSCRAM, checkName} {
+		for _, check := range []func(string) error{checkPath, checkSocketPath, checkHostName, checkPattern, checkSenderPattern, checkPasswordHash, checkSCRAM, checkName, checkWebhook, checkUnitName, checkPlainName, checkAddress} {
 			_ = check(text)
 		}
 	})

@@ -82,3 +82,32 @@ func TestSalvageAgrees(t *testing.T) {
 		}
 	})
 }
+
+// TestSalvageLetsThroughOnlyWhatIsRight leaves out whatever a slip may have
+// widened.
+func TestSalvageLetsThroughOnlyWhatIsRight(t *testing.T) {
+	const sound = "[[firewall.allow]]\nuser = \"root\"\ndestination = \"192.0.2.1:25\"\n"
+	for text, want := range map[string]int{
+		sound: 1,
+		sound + "[[firewall.allow]]\nuid = 33\ndestination = \"192.0.2.2:25\"\nuntil = 2027-01-31T00:00:00Z\n": 2,
+		sound + "[[firewall.allow]]\nuid = 33\ndestination = \"192.0.2.2:25\"\nuntil = \"soon\"\n":             1,
+		sound + "[[firewall.allow]]\nuid = 33\ndestination = \"192.0.2.2:25\"\nutnil = 2027-01-31T00:00:00Z\n": 1,
+		sound + "[[firewall.allow]]\nuid = 33\ndestination = \"192.0.2.2:26\"\n":                               1,
+		sound + "[[firewall.allow]]\nuid = 33\n":                                                               1,
+		sound + "[[firewall.allow]]\ndestination = \"192.0.2.2:25\"\n":                                         1,
+		sound + "[[firewall.allow]]\nuid = 33\nuser = \"x\"\ndestination = \"192.0.2.2:25\"\n":                 1,
+		sound + "user = \"nobody\"\n":                0,
+		sound + sound:                                1,
+		sound + "until = 2027-01-31T00:00:00\n":      0,
+		sound + "until = soon\n":                     0, // a syntax error
+		"[[firewall.allow]]\nuser = \"x\"\n" + sound: 1,
+		"[firewall]\nallow = [{ uid = 33, destination = \"192.0.2.2:25\", until = 1 }, { uid = 34, destination = \"192.0.2.2:25\" }]\n":       0, // on one line
+		"[firewall]\nallow = [\n{ uid = 33, destination = \"192.0.2.2:25\", until = 1 },\n{ uid = 34, destination = \"192.0.2.2:25\" },\n]\n": 1,
+		"mode = 1\n" + sound: 1,
+	} {
+		config, problems := salvage(t, text)
+		if got := len(config.Firewall.Allow); got != want {
+			t.Errorf("%s: %d entries count, want %d:\n%s", text, got, want, show(problems))
+		}
+	}
+}

@@ -168,8 +168,8 @@ func deliverySection(v *Delivery) section {
 			}, {
 				name:    "hold_expire",
 				binding: duration(&v.HoldExpire, day, 365*day),
-				doc: "How long a message is held for a person to look at, because of a rule, a limit, a filter or a suspension. Then it is dropped, and the audit says so. " +
-					"One that waits for a relay to be configured falls under expire.",
+				doc: "How long a message is held for a person to look at, because of a rule, a limit, a filter or a suspension. Then its sender is told, as of one that expires. " +
+					"What waits for a relay to be configured is not meant.",
 			}, {
 				name:    "postmaster",
 				binding: text(&v.Postmaster, "a mailbox", "admin@example.com", checkMailbox),

@@ -27,7 +27,7 @@ func policySection(p *Policy) section {
 				name:    "ladder",
 				binding: ladder(&p.Ladder),
 				doc: "What happens near a limit and beyond it, unless the rule has a ladder of its own: \"slow\" delays replies, \"defer\" refuses with 450 until there is room, " +
-					"\"hold\" accepts and holds, \"suspend\" stops the identity. The percentage is of the limit that is used most, and counts what was refused for it. The highest rung reached applies.",
+					"\"hold\" accepts and holds, \"suspend\" stops the identity. The percentage is of the limit that is used most, and beyond 100 counts what was refused for it. The highest rung that was passed applies.",
 			}, {
 				name:    "suspend_for",
 				binding: durationOrNone(&p.SuspendFor, time.Minute, 365*day, "12h"),
@@ -71,22 +71,26 @@ func (b *Budgets) scopes() []scope {
 }
 
 func breakersSection(b *Breakers) section {
-	least := func(b *Breaker) field {
-		return field{name: "least", binding: count(&b.Least, 1, 1_000_000), doc: "The count below which it never trips."}
+	const most = 1_000_000
+	least := func(b *Breaker, most int64) field {
+		return field{name: "least", binding: count(&b.Least, 1, most), doc: "The count below which it never trips."}
 	}
 	return section{
 		name: "policy.breakers",
 		doc:  "Marks of an identity that was broken into. A breaker that trips says why, and with \"raise\" the identity's ladder begins one rung higher for a while, as if nothing had room.",
 		fields: []field{
 			breaker("refused", "Many recipients that relays refuse for good.", &b.Refused, field{
-				name: "share", binding: share(&b.Refused.Share), doc: "The part of all recipients that must be refused, where there are as many as least."}, least(&b.Refused)),
-			breaker("senders", "More reverse-paths than least.", &b.Senders, least(&b.Senders)),
-			breaker("identical", "One body for more recipients than least. A newsletter is that, too.", &b.Identical, least(&b.Identical)),
+				name: "share", binding: share(&b.Refused.Share), doc: "The part of all recipients that must be refused, where there are as many as least."}, least(&b.Refused, most)),
+			breaker("senders", "More reverse-paths than least.", &b.Senders, least(&b.Senders, mostSenders)),
+			breaker("identical", "One body for more recipients than least. A newsletter is that, too.", &b.Identical, least(&b.Identical, most)),
 			breaker("burst", "Far more recipients than the identity has in other windows.", &b.Burst, field{
-				name: "times", binding: count(&b.Burst.Times, 2, 1000), doc: "How many times as many as usual."}, least(&b.Burst)),
+				name: "times", binding: count(&b.Burst.Times, 2, 1000), doc: "How many times as many as usual."}, least(&b.Burst, most)),
 		},
 	}
 }
+
+// mostSenders is how many reverse-paths of an identity a breaker tells apart.
+const mostSenders = 4096
 
 // breaker is the key of one breaker; some of its own keys are those of all.
 func breaker(name, doc string, b *Breaker, own ...field) field {
