@@ -21,13 +21,15 @@ func logCommand(ctx context.Context, c *console, args []string) error {
 	asJSON := set.Bool("json", false, "print one JSON object a line")
 	follow := set.Bool("follow", false, "wait for more")
 	var filter audit.Filter
-	set.StringVar((*string)(&filter.Kind), "kind", "", "only `KIND`: transaction, delivery, attempt, drift or session")
+	set.StringVar((*string)(&filter.Kind), "kind", "", "only `KIND`: transaction, delivery, session, suspension, breaker, attempt, drift or mode")
 	set.StringVar(&filter.ID, "id", "", "only the session or transaction `ID`")
-	set.StringVar(&filter.Decision, "decision", "", "only `DECISION`: allow or deny")
+	set.StringVar(&filter.Decision, "decision", "", "only `DECISION`: allow, deny, defer or hold")
 	set.StringVar(&filter.User, "user", "", "only the local `USER` or uid")
 	set.StringVar(&filter.Unit, "unit", "", "only the systemd `UNIT` or container")
 	set.StringVar(&filter.Account, "account", "", "only the `ACCOUNT`")
-	since := set.Duration("since", 0, "only what is not older than this `DURATION`, such as 1h")
+	set.StringVar(&filter.Identity, "identity", "", "only what limits, breakers and suspensions say of this `KEY`, such as uid:33")
+	var since age
+	set.Var(&since, "since", "only what is not older than this `DURATION`, such as 1h or 5d")
 	rest, err := parse(set, args)
 	if err != nil {
 		return err
@@ -35,8 +37,8 @@ func logCommand(ctx context.Context, c *console, args []string) error {
 	if err := noArguments(rest); err != nil {
 		return err
 	}
-	if *since > 0 {
-		filter.Since = time.Now().Add(-*since)
+	if since > 0 {
+		filter.Since = time.Now().Add(-time.Duration(since))
 	}
 	cfg, err := c.loadConfig(*path, config.Options{MissingOK: true, SkipSecrets: true})
 	if err != nil {
@@ -86,7 +88,9 @@ func (c *console) printEvent(event audit.Event, asJSON bool) (err error) {
 // must not speak for the guard.
 func logFiles(directory string) []audit.File {
 	return []audit.File{
-		{Path: filepath.Join(directory, app.TransactionLog), Kinds: []audit.Kind{audit.KindTransaction, audit.KindDelivery, audit.KindSession}},
-		{Path: filepath.Join(directory, app.AttemptLog), Kinds: []audit.Kind{audit.KindAttempt, audit.KindDrift}},
+		{Path: filepath.Join(directory, app.TransactionLog), Kinds: []audit.Kind{
+			audit.KindTransaction, audit.KindDelivery, audit.KindSession, audit.KindSuspension, audit.KindBreaker,
+		}},
+		{Path: filepath.Join(directory, app.AttemptLog), Kinds: []audit.Kind{audit.KindAttempt, audit.KindDrift, audit.KindMode}},
 	}
 }

@@ -56,13 +56,13 @@ func (c *console) agree(ctx context.Context, queue *app.Queue, o order) (ids []s
 		fmt.Fprintln(c.err, "no messages")
 		return nil, nil
 	}
-	switch file, ok := c.in.(*os.File); {
+	switch {
 	case o.yes:
 		fmt.Fprintf(c.err, "dropping %s\n", tally(items))
-	case !ok || !term.IsTerminal(int(file.Fd())):
+	case !c.interactive():
 		return nil, usageError(countText(len(items))+" would be dropped, and there is nobody to ask", "--yes drops them")
 	default:
-		if err := c.ask("Drop " + tally(items) + "? Nobody will be told."); err != nil {
+		if err := c.ask("Drop "+tally(items)+"? Nobody will be told.", "nothing was dropped"); err != nil {
 			return nil, err
 		}
 	}
@@ -72,15 +72,21 @@ func (c *console) agree(ctx context.Context, queue *app.Queue, o order) (ids []s
 	return ids, nil
 }
 
-// ask wants a y. Anything else is no.
-func (c *console) ask(question string) error {
+// interactive says that there is a person to ask.
+func (c *console) interactive() bool {
+	file, ok := c.in.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// ask wants a y. Anything else is no, an error with the words for that.
+func (c *console) ask(question, no string) error {
 	fmt.Fprintf(c.err, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(io.LimitReader(c.in, 256)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return failed(fmt.Errorf("reading the answer: %w", err), "")
 	}
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return failed(errors.New("nothing was dropped"), "")
+		return failed(errors.New(no), "")
 	}
 	return nil
 }

@@ -362,7 +362,7 @@ func TestAsk(t *testing.T) {
 	for answer, agreed := range map[string]bool{"y\n": true, "YES\n": true, "n\n": false, "\n": false, "": false, "yellow\n": false, "y": true} {
 		var errOut bytes.Buffer
 		c := &console{in: strings.NewReader(answer), err: &errOut}
-		if err := c.ask("Drop 2 messages?"); (err == nil) != agreed || errOut.String() != "Drop 2 messages? [y/N] " {
+		if err := c.ask("Drop 2 messages?", "nothing was dropped"); (err == nil) != agreed || errOut.String() != "Drop 2 messages? [y/N] " {
 			t.Errorf("%q: %v, %q", answer, err, errOut.String())
 		}
 	}

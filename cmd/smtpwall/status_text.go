@@ -58,7 +58,8 @@ func (c *console) printConditions(s state) {
 }
 
 func (c *console) printGuard(status guard.Status) {
-	fmt.Fprintf(c.out, "mode %s, rules %s, lock table %s\n", status.Mode, inForce(status), status.Lock)
+	fmt.Fprintf(c.out, "mode %s\n", modeLine(&status.ModeState))
+	fmt.Fprintf(c.out, "rules %s, lock table %s\n", inForce(status), status.Lock)
 	fmt.Fprintf(c.out, "%d attempts recorded, %d packets counted, %d changes of the rules put back\n",
 		status.Attempts, status.Packets, status.Drifts)
 	for _, relay := range status.Relays {
@@ -84,6 +85,9 @@ func inForce(status guard.Status) string {
 
 func (c *console) printProxy(status admin.Status, now time.Time) {
 	fmt.Fprintf(c.out, "proxy up since %s, %s ago, sessions: %d\n", timeText(status.Started), spanText(now.Sub(status.Started)), status.Sessions)
+	if status.Suspended > 0 {
+		fmt.Fprintf(c.out, "suspended: %d, whom smtpwall suspend lists\n", status.Suspended)
+	}
 	for i := range status.Relays {
 		fmt.Fprintf(c.out, "relay %s\n", relayText(&status.Relays[i], now))
 	}
