@@ -19,6 +19,7 @@ type meter struct {
 	budgets [maxBudgets]limit.Budget
 	bytes   int64         // claimed by the declared size
 	delay   time.Duration // before the reply that is due
+	waited  time.Duration // in this transaction
 }
 
 // openMeter begins to count a transaction, by what policy decided at MAIL.
@@ -28,7 +29,7 @@ func (s *session) openMeter() (refusal smtp.Reply) {
 		return smtp.Reply{}
 	}
 	m, quota, k := &s.meter, &s.settings.Quota, s.keys()
-	t.meter, m.delay = m, 0
+	t.meter, m.delay, m.waited = m, 0, 0
 	m.own = quota.allotment(t.decision.Rule)
 	w.limits.Begin(&m.claim, k.identity, quota.budgets(m.budgets[:0], m.own, k, t.envelope.ReversePath))
 	m.bytes = max(t.envelope.Params.Size, 0)
@@ -56,7 +57,7 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 	}
 	if action <= limit.Slow {
 		if action == limit.Slow {
-			m.delay = max(m.delay, slowness(answer.Use))
+			m.delay = max(m.delay, slowness(answer.Use)-m.waited)
 		}
 		return smtp.Reply{}
 	}
@@ -124,7 +125,7 @@ func opening(opens time.Time) string {
 	return "after " + opens.UTC().Truncate(time.Second).Add(time.Second).Format(time.RFC3339)
 }
 
-// The replies of who is slowed come so late.
+// The replies to one transaction of who is slowed come so late.
 const (
 	slowest = 10 * time.Second
 	slowed  = time.Second
@@ -143,7 +144,7 @@ func (s *session) slowDown() bool {
 		return true
 	}
 	delay := t.meter.delay
-	t.meter.delay = 0
+	t.meter.delay, t.meter.waited = 0, t.meter.waited+delay
 	return s.pause(delay)
 }
 

@@ -36,6 +36,8 @@ type stand struct {
 	spool    *spool.Spool
 	spoolDir string
 	runner   *Runner // at work only where the test applies settings
+	warden   *Warden
+	alarms   alarmLog
 	events   *eventLog
 	address  string
 	role     Role
@@ -114,9 +116,10 @@ func newStand(t testing.TB, options map[string]string) *stand {
 	b.openSpool(t)
 	b.settings = b.newSettings(t, options)
 	b.peer.be(somebody{testPeer(options["peer"])})
-	b.runner = NewRunner(RunnerOptions{Spool: b.spool, Events: b.events, Logger: zaptest.NewLogger(t)})
+	b.warden = b.newWarden(t)
+	b.runner = NewRunner(RunnerOptions{Spool: b.spool, Events: b.events, Warden: b.warden, Logger: zaptest.NewLogger(t)})
 	b.server = New(Options{
-		Identifier: &b.peer, Events: b.events, Throttle: auth.NewThrottle(), Runner: b.runner,
+		Identifier: &b.peer, Events: b.events, Throttle: auth.NewThrottle(), Runner: b.runner, Warden: b.warden,
 		Logger: zaptest.NewLogger(t), Settings: b.settings,
 	})
 	b.listen(t)
@@ -157,6 +160,7 @@ func (b *stand) newSettings(t testing.TB, options map[string]string) *Settings {
 			RelayPatience: time.Duration(number(options, "patience_ms", 20000)) * time.Millisecond,
 		},
 	}
+	settings.Quota = testQuota(t, options)
 	if options["accounts"] != "" {
 		settings.Accounts = testAccounts(t)
 	}
@@ -268,6 +272,8 @@ func testPolicy(t testing.TB, name string) *policy.Policy {
 			{Name: "first", Match: policy.Match{User: []string{"www-data"}}, Decision: policy.Allow, Relay: "main"},
 			{Name: "second", Match: policy.Match{User: []string{"shop"}}, Decision: policy.Allow, Relay: "second"},
 		},
+		"hold":  {{Name: "look", Match: policy.Match{User: []string{"*"}}, Decision: policy.Hold, Recipients: []string{"*@example.net"}}},
+		"defer": {{Name: "later", Match: policy.Match{User: []string{"*"}}, Decision: policy.Defer}},
 		"deny": {{Name: "nobody", Match: policy.Match{User: []string{"*"}}, Decision: policy.Deny}},
 	}[name]
 	compiled, err := policy.New(policy.Deny, rules)
