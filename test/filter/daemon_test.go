@@ -28,7 +28,11 @@ func privateDir(t *testing.T, files map[string]string) string {
 	dir := t.TempDir()
 	for name, text := range files {
 		text = strings.ReplaceAll(text, "$DIR", dir)
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
