@@ -19,6 +19,9 @@ import (
 const (
 	crowd       = 50 // clients at a time
 	crowdRounds = 6  // letters of each
+
+	// The crowd is one identity, which the default would let send fewer.
+	unlimited = "[policy]\nlimits = []\n"
 )
 
 // TestOutage: the relay goes away and comes back, twice, while fifty clients
@@ -29,7 +32,7 @@ func TestOutage(t *testing.T) {
 	for _, mode := range []string{"proxy", "queue"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, setup{delivery: `mode = "` + mode + `"`})
+			b := newBed(t, setup{delivery: `mode = "` + mode + `"`, config: unlimited})
 			c := b.startCrowd(t)
 			for n := range 2 {
 				c.awaitSent(t, int64(100*n+20))
@@ -158,7 +161,7 @@ func TestCrash(t *testing.T) {
 	for _, mode := range []string{"proxy", "queue"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, setup{delivery: `mode = "` + mode + `"`, errors: []string{proxyEnded}})
+			b := newBed(t, setup{delivery: `mode = "` + mode + `"`, config: unlimited, errors: []string{proxyEnded}})
 			b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "451 4.3.0 not now", Chance: 0.3}) // so that the spool is needed
 			c := b.startCrowd(t)
 			for _, sent := range []int64{40, 120, 200} { // of 300, however fast they go
@@ -217,6 +220,7 @@ func TestFailover(t *testing.T) {
 			t.Parallel()
 			s := pairSetup
 			s.delivery += fmt.Sprintf("\nmode = %q", mode)
+			s.config += unlimited
 			b := newBed(t, s)
 			second := b.startRelay(secondAddr)
 			b.start(s)

@@ -29,7 +29,7 @@ func TestBadReload(t *testing.T) {
 	}{
 		{"syntax", denyAll + "[policy\n", "host.toml:", 2},
 		{"unknown key", denyAll + "[policy]\ndefualt = \"deny\"\n", "did you mean", 2},
-		{"later feature", denyAll + "[policy]\nlimits = [\"1 message/hour\"]\n", "not available in this version", 2},
+		{"later feature", denyAll + "[firewall]\nany_port = \"log\"\n", "not available in this version", 2},
 		{"a rule's relay", strings.Replace(denyAll, "decision = \"deny\"", "relay = \"third\"\ndecision = \"allow\"", 1), "third", 2},
 		{"a secret that is not there", denyAll + strings.Replace(secondRelay, "/relay-password", "/no-password", 1), "no-password", 2},
 		{"a CA that is not there", denyAll + strings.Replace(secondRelay, "/relay-ca.pem", "/no-ca.pem", 1), "no-ca.pem", 2},

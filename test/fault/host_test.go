@@ -114,6 +114,8 @@ spool = "%s"
 %s
 [audit]
 directory = "DIR"
+[policy]
+limits = []
 %s[[policy.rule]]
 name = "shop"
 match = { uid = [0, 4711] }

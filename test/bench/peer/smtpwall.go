@@ -48,13 +48,13 @@ directory = %[12]q
 [[account]]
 name = %[3]q
 %[13]s
-`
+%[17]s`
 
 // setup is what differs between the instances of smtpwall.
 type setup struct {
 	connections int  // to the relay
 	queue       bool // delivery mode queue
-	older       bool // knows no admin socket
+	older       bool // knows no admin socket and no limits
 }
 
 // usual lets 200 connections, as many as the direct clients make, to clients that
@@ -134,16 +134,17 @@ func configureSmtpwall(env Environment, ports []string, account string, setup se
 	if err != nil {
 		return "", err
 	}
-	var delivery, admin string
+	var delivery, admin, policy string
 	if setup.queue {
 		delivery = "mode = \"queue\"\n"
 	}
 	if !setup.older {
 		admin = fmt.Sprintf("admin = %q\n", within("admin.sock"))
+		policy = "[policy]\nlimits = []\n"
 	}
 	text := fmt.Sprintf(smtpwallConfig, env.Name, env.RelayTLS, env.Username, within("relay-password"), env.RelayCA,
 		within("state/spool"), ports[0], ports[1], ports[2], env.Certificate, within("key.pem"), within("audit"), account,
-		setup.connections, delivery, admin)
+		setup.connections, delivery, admin, policy)
 	for name, content := range map[string]string{"relay-password": env.Password, "key.pem": string(key), configName: text} {
 		if _, err := write(env, name, content, 0o600); err != nil {
 			return "", err
