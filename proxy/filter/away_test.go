@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,5 +234,67 @@ func TestAwayAndBack(t *testing.T) {
 	}
 	if all := logged.All(); len(all) != 2 || all[0].Message != "filter is away" || all[1].Message != "filter is back" {
 		t.Errorf("logged %+v", all)
+	}
+}
+
+// A socket whose queue is full belongs to a filter that is busy.
+func TestBusyFilter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "milter.sock")
+	socket, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(syscall.Bind(socket, &syscall.SockaddrUnix{Name: path}), syscall.Listen(socket, 0)); err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(socket), path)
+	f := newFake(t)
+	f.listener.Close()
+	if f.listener, err = net.FileListener(file); err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	var waiting []net.Conn
+	for {
+		conn, err := net.Dial("unix", path)
+		if errors.Is(err, syscall.EAGAIN) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting = append(waiting, conn)
+	}
+	time.AfterFunc(50*time.Millisecond, func() {
+		for _, conn := range waiting {
+			conn.Close()
+		}
+		f.start()
+	})
+	asked := New(Options{Name: "fake", Network: "unix", Address: path, Accept: true})
+	if verdict, _, err := check(t, asked, testMessage()); err != nil || verdict.Action != Accept {
+		t.Errorf("%+v, error %v", verdict, err)
+	}
+	if told := f.heard('E'); len(told) != 1 {
+		t.Errorf("asked %d times", len(told))
+	}
+}
+
+// Nor is the filter away when we have no descriptor left.
+func TestNoDescriptorLeft(t *testing.T) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	f := newFake(t).start().filter(func(o *Options) { o.Accept = true })
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	verdict, err := f.Check(context.Background(), testMessage())
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if verdict.Action != Defer || !errors.Is(err, syscall.EMFILE) || f.Condition() != "" {
+		t.Errorf("%+v, error %v, condition %q", verdict, err, f.Condition())
 	}
 }

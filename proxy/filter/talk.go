@@ -3,10 +3,8 @@ package filter
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 
 	"github.com/emersion/go-milter"
@@ -14,21 +12,6 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
-)
-
-// What we offer to a filter. Changes of the envelope are offered because many
-// filters want them all or do not start; they are not followed. Not offered is
-// what the library cannot do: to hear that the rest of a body may be skipped, to
-// ask filters for their macros, to tell of refused recipients.
-const (
-	oldActions = milter.OptAddHeader | milter.OptChangeBody | milter.OptAddRcpt | milter.OptRemoveRcpt |
-		milter.OptChangeHeader | milter.OptQuarantine
-	oldProtocol = milter.OptNoConnect | milter.OptNoHelo | milter.OptNoMailFrom | milter.OptNoRcptTo | milter.OptNoBody |
-		milter.OptNoHeaders | milter.OptNoEOH
-	newActions  = oldActions | milter.OptChangeFrom
-	newProtocol = oldProtocol | milter.OptNoUnknown | milter.OptNoData | milter.OptHeaderLeadingSpace |
-		milter.OptNoHeaderReply | milter.OptNoConnReply | milter.OptNoHeloReply | milter.OptNoMailReply | milter.OptNoRcptReply |
-		milter.OptNoDataReply | milter.OptNoUnknownReply | milter.OptNoEOHReply | milter.OptNoBodyReply
 )
 
 // maxFieldSize is how long a field may be that a filter is told of: libmilter
@@ -72,54 +55,6 @@ func (f *Filter) ask(ctx context.Context, m *Message) (Verdict, error) {
 	}
 	return verdict, err
 }
-
-// open dials and agrees on a version. A filter that speaks an old one wants to
-// be offered no more than that knows; it is dialled again, and remembered.
-func (t *talk) open(ctx context.Context, body *replacement) error {
-	old := t.filter.old.Load()
-	err := t.dial(ctx, body, old)
-	if !old && errors.Is(err, milter.ErrUnsupportedMilterVersion) {
-		if err = t.dial(ctx, body, true); err == nil {
-			t.filter.old.Store(true)
-		}
-	}
-	return err
-}
-
-func (t *talk) dial(ctx context.Context, body *replacement, old bool) error {
-	options := milter.ClientOptions{ActionMask: newActions, ProtocolMask: newProtocol}
-	if old {
-		options.ActionMask, options.ProtocolMask = oldActions, oldProtocol
-	}
-	timeout := t.filter.options.Timeout
-	var stop func() bool
-	options.Dialer = dialer(func(network, address string) (net.Conn, error) {
-		conn, err := (&net.Dialer{Timeout: timeout}).DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		t.link = newLink(conn, timeout, body)
-		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-		return t.link, nil
-	})
-	var err error
-	t.session, err = milter.NewClientWithOptions(t.filter.options.Network, t.filter.options.Address, options).Session()
-	if stop != nil {
-		stop()
-	}
-	if err != nil && t.link != nil {
-		_ = t.link.Conn.Close() // the library leaves it open
-	}
-	if err == nil {
-		t.leading = !old && t.session.ProtocolOption(milter.OptHeaderLeadingSpace)
-	}
-	return err
-}
-
-// dialer makes a function the library's Dialer.
-type dialer func(network, address string) (net.Conn, error)
-
-func (d dialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
 
 // hold tells the filter of the message, step by step, until it says how that
 // ends.
@@ -247,6 +182,9 @@ func (t *talk) apply(verdict Verdict, changes []milter.ModifyAction) (Verdict, e
 		switch change.Code {
 		case milter.ActQuarantine:
 			verdict.Action, verdict.Reason = Quarantine, printable(change.Reason, maxReplyText)
+			if verdict.Reason == "" {
+				verdict.Reason = "quarantined by filter"
+			}
 		case milter.ActAddRcpt, milter.ActDelRcpt, milter.ActChangeFrom:
 			t.ignore(change)
 		default:
