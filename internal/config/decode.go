@@ -172,13 +172,14 @@ func (d *decoder) unknown(at place, name string, s section) {
 	for _, below := range s.sections {
 		words = append(words, lastPart(below.name))
 	}
-	hint := meant(name, words, elsewhere(name))
+	hint := meant(name, words, elsewhere(name, s))
 	d.problem(at.line, at.key, flaw{"unknown key", hint})
 }
 
-// elsewhere is a hint that names the tables which do have the key.
-func elsewhere(name string) string {
-	for _, s := range flatten(schema(Default())) {
+// elsewhere is a hint that names a table which does have the key, those inside
+// of the table where it stands before others.
+func elsewhere(name string, where section) string {
+	for _, s := range slices.Concat(flatten(where), flatten(schema(Default()))) {
 		if slices.ContainsFunc(s.fields, func(f field) bool { return f.name == name }) {
 			if s.name == "" {
 				return fmt.Sprintf("%s stands before the first table header", name)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,7 +79,10 @@ func unitFiles(directories []string) map[string]string {
 			if units == nil {
 				units = make(map[string]string)
 			}
-			units[name] = primaryName(filepath.Join(directory, name), name)
+			units[name] = name
+			if entry.Type() == fs.ModeSymlink {
+				units[name] = primaryName(filepath.Join(directory, name), name)
+			}
 		}
 	}
 	return units

@@ -77,7 +77,7 @@ func breakersSection(b *Breakers) section {
 	}
 	return section{
 		name: "policy.breakers",
-		doc:  "Marks of an identity that was broken into. A breaker that trips says why, and with \"raise\" the identity's ladder begins one rung higher for a while, as if nothing had room.",
+		doc:  "Marks of an identity that was broken into. A breaker that trips says why, and with \"raise\" the identity's ladder begins one rung higher for a while, whatever it has sent.",
 		fields: []field{
 			breaker("refused", "Many recipients that relays refuse for good.", &b.Refused, field{
 				name: "share", binding: share(&b.Refused.Share), doc: "The part of all recipients that must be refused, where there are as many as least."}, least(&b.Refused, most)),
