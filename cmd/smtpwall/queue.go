@@ -39,6 +39,7 @@ func (c *console) spoolCommand(ctx context.Context, p place, args []string) erro
 	if err != nil {
 		return err
 	}
+	order.expire = cfg.Delivery.HoldExpire
 	queue, err := app.OpenQueue(ctx, cfg)
 	if err != nil {
 		return noQueue(err, cfg)
@@ -87,6 +88,7 @@ type order struct {
 	json   bool
 	body   bool
 	yes    bool
+	expire time.Duration // of what is in hold
 }
 
 // flagsOf are the flags that each verb has beside --config and --json.
@@ -113,7 +115,7 @@ func (c *console) parseOrder(p place, args []string) (order, error) {
 	set.BoolVar(&o.yes, "yes", false, "drop: do not ask")
 	set.StringVar(&o.filter.Identity, "identity", "", "only of this `IDENTITY`: a user, uid, unit, container or account")
 	set.StringVar(&o.filter.Relay, "relay", "", "only what was last tried by this `RELAY`")
-	set.StringVar(&o.filter.Reason, "reason", "", "only with this `TEXT` in the reason or in the relay's reply")
+	set.StringVar(&o.filter.Reason, "reason", "", "only with this `TEXT` in the reason, in what holds it, or in the relay's reply")
 	set.Var((*age)(&o.filter.OlderThan), "older", "only what came longer ago than this `DURATION`, such as 1h or 5d")
 	rest, err := parse(set, args)
 	if err != nil {

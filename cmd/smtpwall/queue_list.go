@@ -24,7 +24,7 @@ func (c *console) listQueue(ctx context.Context, queue *app.Queue, o order) erro
 	slices.SortFunc(items, func(a, b spool.Item) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID))
 	})
-	printErr := c.printItems(items, o.json)
+	printErr := c.printItems(items, o)
 	switch {
 	case err != nil:
 		return failed(err, "")
@@ -77,10 +77,10 @@ func (c *console) missing(ids []string, items []spool.Item) error {
 	return &userError{status: exitFailed, quiet: true, message: "messages are missing"}
 }
 
-func (c *console) printItems(items []spool.Item, asJSON bool) error {
-	if asJSON {
+func (c *console) printItems(items []spool.Item, o order) error {
+	if o.json {
 		for _, item := range items {
-			if err := c.printJSON(item); err != nil {
+			if err := c.printJSON(listed{item, expires(item, o.expire)}); err != nil {
 				return err
 			}
 		}
@@ -90,18 +90,40 @@ func (c *console) printItems(items []spool.Item, asJSON bool) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tSTATE\tAGE\tSIZE\tTRIES\tNEXT\tIDENTITY\tREVERSE-PATH\tRECIPIENTS\tREASON")
+	then := "NEXT"
+	if slices.Contains(o.states, spool.Hold) {
+		then = "EXPIRES"
+	}
+	fmt.Fprintln(table, "ID\tSTATE\tAGE\tSIZE\tTRIES\t"+then+"\tIDENTITY\tREVERSE-PATH\tRECIPIENTS\tREASON")
 	now := time.Now()
 	for _, item := range items {
-		fmt.Fprintln(table, strings.Join(cells(item, now), "\t"))
+		fmt.Fprintln(table, strings.Join(cells(item, o.expire, now), "\t"))
 	}
 	return table.Flush()
 }
 
-func cells(item spool.Item, now time.Time) []string {
+// listed is the JSON of a message in a list.
+type listed struct {
+	spool.Item
+	Expires time.Time `json:"expires,omitzero"` // of what is in hold
+}
+
+// expires is when a held message is given up; zero is never.
+func expires(item spool.Item, after time.Duration) time.Time {
+	if item.State != spool.Hold || item.Progress.Hold == spool.HoldNoRelay || after <= 0 {
+		return time.Time{}
+	}
+	return item.Time.Add(after)
+}
+
+func cells(item spool.Item, expire time.Duration, now time.Time) []string {
+	then := nextText(item, now)
+	if end := expires(item, expire); !end.IsZero() {
+		then = "in " + spanText(end.Sub(now))
+	}
 	return []string{
 		item.ID, string(item.State), spanText(now.Sub(item.Time)), sizeText(item.Size), fmt.Sprint(item.Progress.Attempts),
-		nextText(item, now), whoText(item.Identity), pathText(item.Envelope.ReversePath), recipientsText(item), shortened(whyText(item), maxReason),
+		then, whoText(item.Identity), pathText(item.Envelope.ReversePath), recipientsText(item), shortened(whyText(item), maxReason),
 	}
 }
 

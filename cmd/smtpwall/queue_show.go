@@ -36,7 +36,7 @@ func (c *console) showQueued(ctx context.Context, queue *app.Queue, o order) err
 	if o.body {
 		err = c.printMessage(content)
 	} else {
-		err = c.printKnown(item, content, o.json)
+		err = c.printKnown(item, content, o)
 	}
 	if err != nil {
 		return failed(fmt.Errorf("reading message %s: %w", item.ID, err), "")
@@ -103,19 +103,19 @@ func readHeader(content io.Reader) (lines []string, err error) {
 
 // known is the JSON of show.
 type known struct {
-	spool.Item
+	listed
 	HeaderSection []string `json:"header_section"` // its lines, not unfolded
 }
 
-func (c *console) printKnown(item spool.Item, content io.Reader, asJSON bool) error {
+func (c *console) printKnown(item spool.Item, content io.Reader, o order) error {
 	header, err := readHeader(content)
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return c.printJSON(known{item, header})
+	if o.json {
+		return c.printJSON(known{listed{item, expires(item, o.expire)}, header})
 	}
-	c.printItem(item, time.Now())
+	c.printItem(item, o.expire, time.Now())
 	fmt.Fprintln(c.out, "\nheader section:")
 	for _, line := range header {
 		fmt.Fprintln(c.out, "  "+visibleLine(line))
@@ -124,7 +124,7 @@ func (c *console) printKnown(item spool.Item, content io.Reader, asJSON bool) er
 }
 
 // printItem prints what the spool knows, one fact a line.
-func (c *console) printItem(item spool.Item, now time.Time) {
+func (c *console) printItem(item spool.Item, expire time.Duration, now time.Time) {
 	facts := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	defer facts.Flush()
 	fact := func(name, value string) {
@@ -143,6 +143,9 @@ func (c *console) printItem(item spool.Item, now time.Time) {
 	fact("tries", triesText(item))
 	if item.State == spool.Deferred {
 		fact("next", nextText(item, now))
+	}
+	if end := expires(item, expire); !end.IsZero() {
+		fact("expires", timeText(end)+", in "+spanText(end.Sub(now)))
 	}
 	if p.PossibleDuplicate {
 		fact("duplicate", "possible: a try was cut short when the relay may have had the message")

@@ -192,7 +192,7 @@ func TestQueueList(t *testing.T) {
 		t.Errorf("%d, %q, stdout:\n%s\nwant:\n%s", status, err, out, strings.Join(want, "\n"))
 	}
 	status, out, err = run(t, "", "hold", "list", "--config", config)
-	want = []string{want[0], `H hold 2h 1.5 KiB 0 - www-data shop@example.com a@example.net +1 policy: rule "sites" does not allow it`}
+	want = []string{strings.Replace(want[0], "NEXT", "EXPIRES", 1), `H hold 2h 1.5 KiB 0 in 29d www-data shop@example.com a@example.net +1 policy: rule "sites" does not allow it`}
 	if status != exitDone || !slices.Equal(lines(out), want) || err != "1 message, 1.5 KiB\n" {
 		t.Errorf("%d, %q, stdout:\n%s\nwant:\n%s", status, err, out, strings.Join(want, "\n"))
 	}

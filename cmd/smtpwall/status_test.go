@@ -67,7 +67,7 @@ func TestPrintState(t *testing.T) {
 	var out bytes.Buffer
 	(&console{out: &out}).printState(working())
 	for _, want := range []string{", 3h ago, sessions: 2\n", "rules in force", "relay main: ready\n",
-		"spool: 5 messages (1 active, 3 deferred, 1 hold), 3.0 MiB of 1.0 GiB, the oldest came 1h ago\n"} {
+		"spool: 5 messages (1 active, 3 deferred, 1 hold), 3.0 MiB of 1.0 GiB, the oldest that is not in hold came 1h ago\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
 		}
@@ -77,7 +77,7 @@ func TestPrintState(t *testing.T) {
 	}
 	out.Reset()
 	s := working()
-	s.relays, s.spool.Corrupt = 0, 2
+	s.relays, s.spool.Corrupt, s.proxy.Suspended = 0, 2, 3
 	s.guard.Conditions = map[string]string{"relays": "no address of main"}
 	s.proxy.Conditions = map[string]string{"relay main": "no route\x1b", "audit": "disk full"}
 	(&console{out: &out}).printState(s)
@@ -86,6 +86,9 @@ func TestPrintState(t *testing.T) {
 		"degraded: audit: disk full\n" +
 		"degraded: relay main: no route\\x1b\n" +
 		"degraded: spool: 2 messages are damaged and put aside, in corrupt/\n"
+	if !strings.Contains(out.String(), "\nsuspended: 3, whom smtpwall suspend lists\n") {
+		t.Errorf("nothing is said of suspensions:\n%s", out.String())
+	}
 	if !strings.HasSuffix(out.String(), want) {
 		t.Errorf("%s\nwant at the end:\n%s", out.String(), want)
 	}

@@ -102,7 +102,11 @@ func (c *console) printSpool(status admin.SpoolStatus, now time.Time) {
 		text += fmt.Sprintf(", %s of %s", sizeText(status.Bytes), sizeText(status.MaxBytes))
 	}
 	if !status.Oldest.IsZero() {
-		text += ", the oldest came " + spanText(now.Sub(status.Oldest)) + " ago"
+		oldest := ", the oldest came "
+		if status.ByState[string(spool.Hold)] > 0 {
+			oldest = ", the oldest that is not in hold came "
+		}
+		text += oldest + spanText(now.Sub(status.Oldest)) + " ago"
 	}
 	fmt.Fprintf(c.out, "spool: %s\n", text)
 }
