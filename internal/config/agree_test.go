@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/smtpwall/smtpwall/proxy/auth"
+	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
@@ -109,6 +110,25 @@ func TestMailboxesThatFewTake(t *testing.T) {
 	for _, mailbox := range []string{`"a b"@example.com`, "a@[192.0.2.1]", "a@192.0.2.1", "müller@example.com", "a@bücher.example", "a@ex_ample.com"} {
 		if checkMailbox(mailbox) == nil {
 			t.Errorf("%s is taken for a mailbox", mailbox)
+		}
+	}
+}
+
+// TestLimitsAgreeWithLimit: people see a limit as they wrote it, whoever shows
+// it.
+func TestLimitsAgreeWithLimit(t *testing.T) {
+	counted := map[Counted]limit.Counted{Messages: limit.Messages, Recipients: limit.Recipients, NewRecipients: limit.NewRecipients, Bytes: limit.Bytes}
+	for _, text := range []string{
+		"1 message/second", "100 messages/hour", "2000 recipients/day", "50 new-recipients/week", "10 messages/month", "10 messages/10m", "10 messages/90s",
+		"10 messages/1h30m", "10 messages/2d", "10 messages/36h", "1.5GiB/day", "500MB/hour", "1023B/minute", "1025KiB/3d", "1024TiB/month", "5 messages/1.5s", "5 messages/1h0m1s",
+	} {
+		ours, err := parseLimit(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := limit.Limit{Counted: counted[ours.Counted], Max: ours.Max, Window: ours.Window}
+		if ours.String() != theirs.String() {
+			t.Errorf("%s: config says %s, limit says %s", text, ours, theirs)
 		}
 	}
 }

@@ -43,14 +43,23 @@ func (l Limit) String() string {
 	return fmt.Sprintf("%s %s/%s", strconv.FormatInt(l.Max, 10), l.Counted, formatWindow(l.Window))
 }
 
-// formatWindow writes the window by its name where it has one.
+// formatWindow writes the window by its name where it has one, and else in the
+// longest unit that needs no fraction, as package proxy/limit does.
 func formatWindow(window time.Duration) string {
 	for _, w := range windows {
 		if w.span == window {
 			return w.name
 		}
 	}
-	return formatDuration(window)
+	for _, w := range []struct {
+		sign string
+		span time.Duration
+	}{{"d", day}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}} {
+		if window%w.span == 0 {
+			return strconv.FormatInt(int64(window/w.span), 10) + w.sign
+		}
+	}
+	return window.String()
 }
 
 // mostLimit is the largest number in a limit: a petabyte, or as many messages.
