@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -82,7 +83,7 @@ func reckon(ctx context.Context, cfg *config.Config, id string, events []audit.E
 	first := &events[0]
 	q := app.Question{
 		Identity: app.IdentityThen(first), Listener: config.ListenerRole(first.Listener),
-		From: first.ReversePath, Size: first.Size, Time: time.Now(),
+		From: first.ReversePath, Size: first.Size, Time: time.Now(), Header: keptHeader(ctx, cfg, id),
 	}
 	for _, rcpt := range first.Recipients {
 		q.To = append(q.To, rcpt.Address)
@@ -97,6 +98,25 @@ func reckon(ctx context.Context, cfg *config.Config, id string, events []audit.E
 	return r, q, nil
 }
 
+// keptHeader is the header section of a message that the spool still has; nil
+// if it has none, or we may not look.
+func keptHeader(ctx context.Context, cfg *config.Config, id string) []byte {
+	queue, err := app.OpenQueue(ctx, cfg)
+	if err != nil {
+		return nil
+	}
+	_, content, err := queue.Message(ctx, id)
+	if err != nil {
+		return nil
+	}
+	defer content.Close()
+	head, err := io.ReadAll(io.LimitReader(content, maxHeader))
+	if err != nil {
+		return nil
+	}
+	return headerSection(head)
+}
+
 // note says what the log does not tell.
 func (r *reckoning) note(q *app.Question) {
 	first := &r.Events[0]
@@ -106,8 +126,9 @@ func (r *reckoning) note(q *app.Question) {
 	if first.RcptCount > len(first.Recipients) {
 		r.Notes = append(r.Notes, fmt.Sprintf("the log has %d of %d recipients", len(first.Recipients), first.RcptCount))
 	}
-	if rule := r.Today.Decider(); rule != nil && rule.HeaderFrom == config.HeaderFromSenders && len(rule.Senders) > 0 && rule.Decision != config.Deny {
-		r.Notes = append(r.Notes, "the From field is not in the log, so it is not looked at: smtpwall test --message FILE does")
+	result, _, _ := r.Today.transaction()
+	if rule := r.Today.Decider(); q.Header == nil && rule != nil && checksHeader(rule) && result != policy.Deny.String() {
+		r.Notes = append(r.Notes, "the From field is not in the log and so not looked at today; smtpwall test --message FILE does")
 	}
 	if q.Identity.Proven && len(q.Identity.Groups) == 0 {
 		r.Notes = append(r.Notes, "the groups of that user are not known today")
@@ -139,15 +160,18 @@ func (r *reckoning) verdict() string {
 	if first.Kind != audit.KindTransaction || first.Decision == "" {
 		return today
 	}
-	then := first.Decision
-	if first.Reason != "" {
-		then += ": " + visible(first.Reason)
+	result, reason, partly := r.Today.transaction()
+	if partly > 0 {
+		today = fmt.Sprintf("today %s: %s, but for %d of the recipients", result, visible(reason), partly)
 	}
-	switch {
-	case first.Decision != r.Today.Result:
-		return "then " + then + "\n" + today + "\nwhat has changed since: the configuration, the limits, or the identity"
+	switch same := first.Decision == result || first.Reason == reason; {
+	case first.Limit != "":
+		return fmt.Sprintf("then %s: no room in the limit of %s\n%s", visible(first.Decision), visible(first.Limit), today)
+	case !same:
+		return fmt.Sprintf("then %s: %s\n%s\nwhat differs: the configuration, the identity, the room in limits, or something that is not in the log",
+			visible(first.Decision), visible(first.Reason), today)
 	case first.Decision == policy.Allow.String() && first.ReplyCode >= 400:
-		return today + "\npolicy allowed it then too; what failed was said by the relay or the client: see the reply above"
+		return today + ", as then: what failed it was said by the relay, a filter or the client, see above"
 	}
 	return today + ", as then"
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -122,23 +123,18 @@ func (a *answer) printLimits(w io.Writer, now time.Time) {
 		fmt.Fprintln(w, "limits: none")
 		return
 	}
-	fmt.Fprintln(w, "limits:")
+	fmt.Fprintln(w, "limits, and their use by now:")
 	table(w, func(row func(...string)) {
 		for _, b := range a.Budgets {
-			row(visible(b.Key), strings.Join(b.Limits, ", "))
+			for _, l := range b.Limits {
+				row(visible(b.Key), l, a.roomText(b.Key, l, now))
+			}
 		}
 		row("ladder", ladderText(a.Ladder))
 	})
 	if a.Unknown != "" {
-		fmt.Fprintln(w, "room: unknown:", visible(a.Unknown))
-		return
+		fmt.Fprintln(w, "their use is not known:", visible(a.Unknown))
 	}
-	fmt.Fprintln(w, "room now, by the running proxy:")
-	table(w, func(row func(...string)) {
-		for _, state := range a.Limits {
-			row(visible(state.Key), visible(state.Limit), roomText(state, now))
-		}
-	})
 }
 
 func ladderText(rungs []string) string {
@@ -148,8 +144,13 @@ func ladderText(rungs []string) string {
 	return strings.Join(rungs, ", ")
 }
 
-// roomText is the state of one limit.
-func roomText(s admin.LimitState, now time.Time) string {
+// roomText is the state of one limit, as the running proxy told it.
+func (a *answer) roomText(key, limit string, now time.Time) string {
+	i := slices.IndexFunc(a.Limits, func(s admin.LimitState) bool { return s.Key == key && s.Limit == limit })
+	if i < 0 {
+		return "unknown"
+	}
+	s := a.Limits[i]
 	text := fmt.Sprintf("%d of %d used", s.Used, s.Max)
 	if s.Refused > 0 {
 		text += fmt.Sprintf(", %d refused", s.Refused)
@@ -170,6 +171,34 @@ func (a *answer) resultText() string {
 		text += ", by relay " + visible(a.Relay)
 	}
 	return text
+}
+
+// transaction is the decision about a transaction: one that some recipients are
+// denied goes on with the others. partly says how many those are.
+func (a *answer) transaction() (result, reason string, partly int) {
+	first, rcpts := a.Stages[0], 0
+	for _, s := range a.Stages {
+		denied := s.Result == policy.Deny.String()
+		if s.Stage == app.StageRcpt {
+			rcpts++
+		}
+		switch {
+		case denied && s.Stage == app.StageRcpt:
+			partly++
+		case denied:
+			return a.Result, a.Reason, 0
+		}
+	}
+	if a.Suspension != nil || partly == rcpts {
+		return a.Result, a.Reason, 0
+	}
+	return first.Result, first.Reason, partly
+}
+
+// checksHeader says whether a rule looks at the From field.
+func checksHeader(rule *config.Rule) bool {
+	return rule.Decision != config.Deny && rule.HeaderFrom == config.HeaderFromSenders &&
+		len(rule.Senders) > 0 && !slices.Contains(rule.Senders, "*")
 }
 
 // table prints rows of columns, indented.

@@ -50,12 +50,22 @@ type Explanation struct {
 
 // Stage is the decision at one point of the dialogue.
 type Stage struct {
-	Stage   string `json:"stage"` // session, MAIL, RCPT, header, size
+	Stage   string `json:"stage"` // Stage…
 	Address string `json:"address,omitzero"`
 	Result  string `json:"decision"`
 	Reason  string `json:"reason"`
 	Rule    string `json:"rule,omitzero"`
 }
+
+// The stages, in their order: who it is, the reverse-path, each recipient, the
+// From field, and the size of the message.
+const (
+	StageSession = "session"
+	StageMail    = "MAIL"
+	StageRcpt    = "RCPT"
+	StageHeader  = "header"
+	StageSize    = "size"
+)
 
 // Budget is one set of limits that a message needs room in.
 type Budget struct {
@@ -92,7 +102,9 @@ func Explain(cfg *config.Config, q Question) (Explanation, error) {
 	for i := range cfg.Filters {
 		e.Filters = append(e.Filters, cfg.Filters[i].Name)
 	}
-	e.Direct = directOf(cfg, &q)
+	if e.Suspension == nil { // the guard cuts off who is suspended
+		e.Direct = directOf(cfg, &q)
+	}
 	return e, nil
 }
 
@@ -102,15 +114,15 @@ func (e *Explanation) Decider() *config.Rule { return e.decided }
 // judge goes through the dialogue.
 func (e *Explanation) judge(rules *policy.Policy, q *Question, session policy.Decision) {
 	listener := string(q.Listener)
-	e.add("session", "", session)
+	e.add(StageSession, "", session)
 	if q.From != "" {
-		e.add("MAIL", q.From, rules.Sender(q.Identity, listener, strings.TrimPrefix(q.From, audit.NullReversePath)))
+		e.add(StageMail, q.From, rules.Sender(q.Identity, listener, strings.TrimPrefix(q.From, audit.NullReversePath)))
 	}
 	for _, address := range q.To {
-		e.add("RCPT", address, rules.Recipient(q.Identity, listener, address))
+		e.add(StageRcpt, address, rules.Recipient(q.Identity, listener, address))
 	}
 	if q.Header != nil {
-		e.add("header", fromOf(q.Header), rules.Header(q.Identity, listener, q.Header))
+		e.add(StageHeader, fromOf(q.Header), rules.Header(q.Identity, listener, q.Header))
 	}
 	e.conclude()
 }
@@ -132,7 +144,7 @@ func (e *Explanation) conclude() {
 // checkSize refuses what no session may send.
 func (e *Explanation) checkSize(cfg *config.Config, size int64) {
 	if size > cfg.Session.MaxMessage {
-		e.add("size", strconv.FormatInt(size, 10), policy.Decision{Result: policy.Deny, Reason: reasonTooLarge})
+		e.add(StageSize, strconv.FormatInt(size, 10), policy.Decision{Result: policy.Deny, Reason: reasonTooLarge})
 		e.conclude()
 	}
 }
@@ -168,7 +180,7 @@ func (e *Explanation) limit(cfg *config.Config, q *Question) {
 			return
 		}
 		b := Budget{Key: key}
-		for _, l := range limits {
+		for _, l := range newLimitList(limits) { // in the words of the running proxy
 			b.Limits = append(b.Limits, l.String())
 		}
 		e.Budgets = append(e.Budgets, b)
