@@ -21,7 +21,7 @@ import (
 func checkAway(t *testing.T, f *fake, message func() Message) {
 	t.Helper()
 	for _, accept := range []bool{false, true} {
-		asked := f.filter(func(o *Options) { o.Accept, o.Timeout = accept, 200*time.Millisecond })
+		asked := f.filter(func(o *Options) { o.Accept, o.Timeout = accept, 50*time.Millisecond })
 		verdict, _, err := check(t, asked, message())
 		want := map[bool]Action{false: Defer, true: Accept}[accept]
 		if err == nil || verdict.Action != want || verdict.Changed || verdict.Body != nil {

@@ -50,11 +50,16 @@ type fake struct {
 // newFake listens on a Unix socket; start begins.
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "milter.sock"))
+	return newFakeOn(t, "unix", filepath.Join(t.TempDir(), "milter.sock"))
+}
+
+func newFakeOn(t *testing.T, network, address string) *fake {
+	t.Helper()
+	listener, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{t: t, network: "unix", listener: listener, version: 6, answers: map[byte][]packet{}, raw: map[byte]string{}}
+	f := &fake{t: t, network: network, listener: listener, version: 6, answers: map[byte][]packet{}, raw: map[byte]string{}}
 	t.Cleanup(func() {
 		f.listener.Close()
 		f.done.Wait()

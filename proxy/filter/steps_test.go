@@ -63,6 +63,16 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+func TestTCP(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		f := newFakeOn(t, "tcp", address)
+		f.answers['E'] = []packet{{'y', "550 5.7.1 no\x00"}}
+		if verdict, _, err := check(t, f.start().filter(nil), testMessage()); err != nil || verdict.Action != Reject {
+			t.Errorf("%s: %+v, error %v", address, verdict, err)
+		}
+	}
+}
+
 func TestABodyThatNobodyWantsIsNotRead(t *testing.T) {
 	f := newFake(t)
 	f.steps = 1 << 4
