@@ -7,7 +7,8 @@
 // every value is checked and all problems are reported in one run, each with
 // file, line, key, what is wrong and a hint. A configuration without errors is
 // never an open relay. Secrets live outside the file, are read while it is
-// loaded, and no problem or printed value shows one.
+// loaded, and no problem or printed value shows one. What the host has, users and
+// units, is looked at for warnings alone.
 //
 // A Config is made once and not changed afterwards, so any number of goroutines
 // may read it. Nothing here starts one.
