@@ -20,15 +20,19 @@ import (
 type Firewall struct {
 	config *config.Config
 	owner  Owner
+	log    *zap.Logger
 }
 
 // NewFirewall is for the rules of a configuration.
-func NewFirewall(cfg *config.Config, owner Owner) *Firewall { return &Firewall{cfg, owner} }
+func NewFirewall(cfg *config.Config, owner Owner) *Firewall {
+	log, _ := NewLogger("warn")
+	return &Firewall{cfg, owner, log}
+}
 
 // Text is the rules as nft prints and loads them, with the relays' addresses of
 // now. The lock table is left out: only a process that stays can have it.
 func (f *Firewall) Text(ctx context.Context) (string, error) {
-	options, err := f.resolved(ctx)
+	options, err := f.resolved(ctx, "") // who is suspended is root's to read
 	if err != nil {
 		return "", err
 	}
@@ -42,7 +46,7 @@ func (f *Firewall) Text(ctx context.Context) (string, error) {
 // Apply loads the rules. They stay until Remove; without a guard nobody puts
 // them back, follows the relays' addresses or records attempts.
 func (f *Firewall) Apply(ctx context.Context) error {
-	options, err := f.resolved(ctx)
+	options, err := f.resolved(ctx, guardState())
 	if err != nil {
 		return err
 	}
@@ -70,6 +74,9 @@ func (f *Firewall) Status(ctx context.Context) (status nft.Status, err error) {
 		if guarding.Mode == rules.Enforce.String() {
 			options.Mode = rules.Enforce
 		}
+		options = guarding.LeftAlone.Into(options)
+	} else {
+		options = f.leaveAlone(ctx, options, guardState())
 	}
 	err = withConn(func(conn *nft.Conn) error {
 		status, err = conn.Status(ctx, options)
@@ -86,11 +93,23 @@ func withConn(do func(*nft.Conn) error) error {
 	return errors.Join(do(conn), conn.Close())
 }
 
-// resolved are the rules with the relays' addresses of now.
-func (f *Firewall) resolved(ctx context.Context) (rules.Options, error) {
+// leaveAlone adds what is allowed to connect directly, as far as it is known now:
+// of what is not, nothing is allowed.
+func (f *Firewall) leaveAlone(ctx context.Context, options rules.Options, state string) rules.Options {
+	left, err := guard.Resolve(ctx, guard.Options{Rules: options, Allow: guardAllow(f.config), State: state})
+	if err != nil {
+		f.log.Warn("not all that may connect directly is known", zap.Error(err))
+	}
+	return left.Into(options)
+}
+
+// resolved are the rules with the addresses of now. The state is the directory in
+// which a guard left who is suspended; none if empty.
+func (f *Firewall) resolved(ctx context.Context, state string) (rules.Options, error) {
 	options := RuleOptions(f.config, f.owner)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	options = f.leaveAlone(ctx, options, state)
 	for _, relay := range f.config.Relays {
 		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", relay.Host)
 		if err != nil {

@@ -76,6 +76,15 @@ func guardRelays(cfg *config.Config) []guard.Relay {
 	return relays
 }
 
+// guardAllow are the direct connections that the guard leaves alone.
+func guardAllow(cfg *config.Config) []guard.Allow {
+	var allow []guard.Allow
+	for _, from := range cfg.Firewall.Allow {
+		allow = append(allow, guard.Allow(from))
+	}
+	return allow
+}
+
 // GuardOptions say what a guard process is made of.
 type GuardOptions struct {
 	Config       *config.Config
@@ -98,6 +107,7 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 	p := &guardProcess{options: options, cleanups: cleanups{log: options.Log}}
 	made := guard.Options{
 		Rules: RuleOptions(options.Config, options.Owner), Relays: guardRelays(options.Config),
+		Allow: guardAllow(options.Config),
 		Lock: true, RemoveOnExit: options.RemoveOnExit,
 		Socket: GuardSocket(), SocketGID: int(options.Owner.GID), State: guardState(),
 		Logger: options.Log, Ready: options.Ready, StoredFDs: options.Stored, OnReload: p.reload,
@@ -146,7 +156,7 @@ func (p *guardProcess) reload(ctx context.Context) error {
 	if err := keepsBlock(p.options.Config, cfg); err != nil {
 		return err
 	}
-	next := guard.Options{Rules: RuleOptions(cfg, p.options.Owner), Relays: guardRelays(cfg)}
+	next := guard.Options{Rules: RuleOptions(cfg, p.options.Owner), Relays: guardRelays(cfg), Allow: guardAllow(cfg)}
 	if err := p.guard.Reload(ctx, next); err != nil {
 		return fmt.Errorf("reloading the guard: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -30,14 +31,18 @@ type AuditWriter interface {
 	Write(event *audit.Event) error
 }
 
-// Options are what a Guard depends on. Reload takes Rules and Relays anew; all
+// Options are what a Guard depends on. Reload takes Rules, Relays and Allow anew; all
 // else is for the life of the Guard.
 type Options struct {
-	// Rules are the rules to keep up. Rules.Relays is not looked at, and
-	// Rules.Mode may be overruled by Enforce and Observe.
+	// Rules are the rules to keep up. Rules.Mode may be overruled by Enforce and
+	// Observe. What the guard finds out itself is not looked at: Rules.Relays,
+	// Allow, Suspended and Containers.
 	Rules rules.Options
 	// Relays are resolved, and their addresses become those of the rules.
 	Relays []Relay
+	// Allow are direct connections that are left alone, as far as those whom they
+	// are of are known and not suspended.
+	Allow []Allow
 
 	// Lock puts up the lock table too, in enforce mode, where the kernel has such.
 	Lock bool
@@ -51,7 +56,7 @@ type Options struct {
 	SocketGID int
 
 	// State is the directory for what outlives the guard: the mode that was
-	// ordered. Without one nothing does.
+	// ordered, and who is suspended. Without one nothing does.
 	State string
 
 	// Inside runs f in the network namespace to guard; nil is that of the
@@ -77,7 +82,12 @@ type Options struct {
 
 func (o Options) validate() error {
 	var errs []error
-	if _, err := rules.New(o.Rules); err != nil {
+	ruleset := o.Rules
+	for _, a := range o.Allow {
+		errs = append(errs, a.validate())
+		ruleset.Allow = append(ruleset.Allow, a.ofNobody())
+	}
+	if _, err := rules.New(ruleset); err != nil {
 		errs = append(errs, err)
 	}
 	names := map[string]bool{}
@@ -115,6 +125,7 @@ type applier interface {
 type inspector interface {
 	Status(ctx context.Context, o rules.Options) (nft.Status, error)
 	Relays(ctx context.Context) ([]netip.AddrPort, error)
+	Allowed(ctx context.Context) (map[string][]netip.AddrPort, error)
 	LockFile() (*os.File, error)
 }
 
@@ -143,6 +154,9 @@ type kernel struct {
 	log      func() (attemptLog, error)
 	counts   func(ctx context.Context) (attemptCounts, error)
 	sockets  func(peer.ProcessFinder) (socketOwners, error)
+	cgroups  func() (cgroups, error)
+	// destroy ends connections that match wants to end, and counts them.
+	destroy func(ctx context.Context, match func(openSocket) bool) (int, error)
 }
 
 // realKernel opens things inside a network namespace, where they stay.
@@ -167,6 +181,11 @@ func realKernel(inside func(func() error) error) kernel {
 			err = inside(func() (err error) { owners, err = peer.New(peer.Options{Queries: 1, Processes: f}); return err })
 			return owners, err
 		},
+		cgroups: func() (cgroups, error) { return openCGroupTree() },
+		destroy: func(ctx context.Context, match func(openSocket) bool) (n int, err error) {
+			err = inside(func() (err error) { n, err = destroySockets(ctx, match); return err })
+			return n, err
+		},
 	}
 }
 
@@ -179,6 +198,7 @@ type Guard struct {
 	conditions *conditions
 	attempts   *collector
 	watchers   watchers
+	direct     *direct
 
 	// applying serialises what changes the rules as a whole.
 	applying sync.Mutex
@@ -188,6 +208,9 @@ type Guard struct {
 	clock       clock
 	disk        durable.FS
 	modeChanged chan struct{} // to awaitTrials
+
+	suspending  sync.Mutex // one list at a time; guards suspendedAt
+	suspendedAt time.Time
 
 	mu       sync.Mutex
 	opts     Options // Rules.Mode is the mode in force
@@ -224,8 +247,11 @@ func New(o Options) (*Guard, error) {
 		modeChanged: make(chan struct{}, 1),
 	}
 	g.mode = mode{configured: o.Rules.Mode, running: o.Rules.Mode, since: g.clock.now(), by: byConfiguration}
-	g.relays = newRelayKeeper(g.log, newResolver().lookup, relaySwitch{g})
+	lookup := newResolver().lookup
+	g.relays = newRelayKeeper(g.log, lookup, relaySwitch{g})
 	g.relays.configure(o.Relays)
+	g.direct = newDirect(g.log, lookup)
+	g.direct.configure(o.Allow)
 	g.attempts = newCollector(g)
 	return g, nil
 }
@@ -259,7 +285,7 @@ func (g *Guard) isReleased() bool {
 	return g.released
 }
 
-// Reload applies other Rules and Relays, in one step and only if they are valid:
+// Reload applies other Rules, Relays and Allow, in one step and only if they are valid:
 // on an error everything stays as it was. Connections to a relay that is no
 // longer there have the usual Grace. It puts up what Release took down. Call it
 // after Run has said that it is ready.
@@ -288,11 +314,14 @@ func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 	defer g.applying.Unlock()
 	before, next := g.modeNow(), g.reconfigured(o.Rules.Mode)
 	o.Rules.Mode = next.running
+	entries := g.direct.configure(o.Allow)
 	if err := g.apply(ctx, o.Rules); err != nil {
+		g.direct.configure(entries)
 		return mode{}, err
 	}
+	g.direct.prune()
 	g.mu.Lock()
-	g.opts.Rules, g.opts.Relays, g.released = o.Rules, o.Relays, false
+	g.opts.Rules, g.opts.Relays, g.opts.Allow, g.released = o.Rules, o.Relays, o.Allow, false
 	g.mu.Unlock()
 	if next != before {
 		// What stays on disk after an error counts no more: it says over which
@@ -306,10 +335,12 @@ func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 // apply needs applying.
 func (g *Guard) apply(ctx context.Context, o rules.Options) error {
 	o.Relays = g.relays.addresses()
-	if err := g.settled(g.firewall.Apply(ctx, o)); err != nil {
+	leftAlone, _ := g.direct.wanted(g.clock.now(), o.ProxyUID)
+	if err := g.settled(g.firewall.Apply(ctx, leftAlone.Into(o))); err != nil {
 		return err
 	}
 	g.relays.took(o.Relays)
+	g.direct.took(leftAlone)
 	return nil
 }
 

@@ -50,7 +50,7 @@ func TestRunPutsTheRulesUpFirstAndEndsInOrder(t *testing.T) {
 	}
 	o.RemoveOnExit = true
 	err := runGuard(t, k, o, func(t *testing.T, g *Guard) {
-		before := []string{"open with lock", "relays", "open counts", "open sockets", "apply", "store", "open log", "ready"}
+		before := []string{"open with lock", "relays", "allowed", "open counts", "open sockets", "apply", "store", "open log", "ready"}
 		if !slices.Equal(k.calls[:len(before)], before) || stored != LockFD {
 			t.Errorf("started with %q, stored %q", k.calls, stored)
 		}

@@ -23,6 +23,10 @@ type fakeKernel struct {
 	calls   []string
 	applied rules.Options
 	relays  []netip.AddrPort // in force at the start
+	allowed map[string][]netip.AddrPort
+	placed  []placed
+	moved   chan struct{} // control groups have
+	open    []openSocket
 	removed int
 	fail    map[string]error // by call
 	changes chan nft.Change
@@ -66,6 +70,8 @@ func (k *fakeKernel) newGuard(t testing.TB, o Options) *Guard {
 		},
 		log:     func() (attemptLog, error) { return fakeLog{k}, k.call("open log") },
 		sockets: func(peer.ProcessFinder) (socketOwners, error) { return fakeSockets{k}, k.call("open sockets") },
+		cgroups: func() (cgroups, error) { return fakeTree{k}, k.call("open cgroups") },
+		destroy: k.destroy,
 		counts:  func(context.Context) (attemptCounts, error) { return fakeCounts{k}, k.call("open counts") },
 	}
 	return g
@@ -146,6 +152,34 @@ func (k *fakeKernel) Status(context.Context, rules.Options) (nft.Status, error) 
 func (k *fakeKernel) Relays(context.Context) ([]netip.AddrPort, error) {
 	return k.relays, k.call("relays")
 }
+
+func (k *fakeKernel) Allowed(context.Context) (map[string][]netip.AddrPort, error) {
+	return k.allowed, k.call("allowed")
+}
+
+func (k *fakeKernel) destroy(_ context.Context, match func(openSocket) bool) (int, error) {
+	err := k.call("destroy")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := len(k.open)
+	if err == nil {
+		k.open = slices.DeleteFunc(k.open, match)
+	}
+	return before - len(k.open), err
+}
+
+// fakeTree has the control groups of the fake kernel.
+type fakeTree struct{ kernel *fakeKernel }
+
+func (t fakeTree) Look() ([]placed, error) {
+	err := t.kernel.call("look")
+	t.kernel.mu.Lock()
+	defer t.kernel.mu.Unlock()
+	return slices.Clone(t.kernel.placed), err
+}
+
+func (t fakeTree) Changed() <-chan struct{} { return t.kernel.moved }
+func (t fakeTree) Close() error             { return t.kernel.call("close cgroups") }
 
 func (k *fakeKernel) LockFile() (*os.File, error) { return os.Open(os.DevNull) }
 func (k *fakeKernel) Close() error                { return k.call("close") }

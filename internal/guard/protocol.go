@@ -24,8 +24,9 @@ const (
 	opObserve   = "observe"   // switch to observe mode
 )
 
-// maxRequest bounds a request; a cgroup's path is at most 4096 octets.
-const maxRequest = 8 << 10
+// maxRequest bounds a request; most are short, but a list of the suspended may
+// have thousands of containers.
+const maxRequest = 1 << 20
 
 // request is one line from a client.
 type request struct {
@@ -80,6 +81,11 @@ type Status struct {
 	// those of the relays and those that they had a while ago.
 	Relays  []RelayStatus    `json:"relays"`
 	Allowed []netip.AddrPort `json:"allowed,omitzero"`
+	// Allow are the entries of what is left alone, Suspended the keys of those for
+	// whom they do not count, and LeftAlone what the rules have of both.
+	Allow     []AllowStatus `json:"allow,omitempty"`
+	Suspended []string      `json:"suspended,omitempty"`
+	LeftAlone LeftAlone     `json:"left_alone,omitzero"`
 	// Conditions says what does not work, by part of the guard.
 	Conditions map[string]string `json:"conditions,omitzero"`
 }

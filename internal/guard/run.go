@@ -35,6 +35,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		{"watch", g.watch},
 		{"drift", g.tellDrifts},
 		{"trial", g.awaitTrials},
+		{"direct", g.keepDirect},
 		{"log", g.attempts.readLog},
 		{"attempts", g.attempts.run},
 		{"socket", g.serve},
@@ -54,6 +55,8 @@ func (g *Guard) start(ctx context.Context) error {
 		return err
 	}
 	g.openMode()
+	g.openSuspended()
+	g.lookAround()
 	o := g.options()
 	g.applying.Lock()
 	err := g.apply(ctx, o.Rules)
@@ -95,8 +98,21 @@ func (g *Guard) open(ctx context.Context) error {
 	if relays, err := fw.Relays(ctx); err == nil {
 		g.relays.adopt(relays)
 	}
+	if allowed, err := fw.Allowed(ctx); err == nil {
+		g.direct.adopt(allowed)
+	}
 	g.attempts.open(ctx)
 	return nil
+}
+
+// lookAround finds units and containers before the first rules are up, so that a
+// guard that starts anew lets go on what an earlier one allowed.
+func (g *Guard) lookAround() {
+	tree := treeWatch{guard: g}
+	defer tree.close()
+	if err := tree.look(); err != nil {
+		g.log.Warn("units and containers are not known yet", zap.Error(err))
+	}
 }
 
 // applyWithoutLock is for when somebody else holds the lock: a block that is

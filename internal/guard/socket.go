@@ -208,6 +208,8 @@ func (s *socketServer) answer(ctx context.Context, q request, from caller) (resp
 			return response{Process: &process{PID: pid, Exe: exe}}, nil
 		}
 		return response{}, nil
+	case opSuspended:
+		return response{}, s.guard.Suspend(ctx, q.Suspended)
 	}
 	if from.uid != 0 {
 		return response{}, errDenied

@@ -96,6 +96,7 @@ func TestSocketPermissions(t *testing.T) {
 		{proxyUID, "format", "not permitted"},
 		{1000, opRelays, "not permitted"}, {1000, opStatus, "not permitted"},
 		{0, opWatch, ""}, {proxyUID, opWatch, ""}, {1000, opWatch, "not permitted"},
+		{0, opSuspended, ""}, {proxyUID, opSuspended, ""}, {1000, opSuspended, "not permitted"},
 		{0, opEnforce, ""}, {proxyUID, opEnforce, "not permitted"}, {1000, opEnforce, "not permitted"},
 		{0, opConfirm, "no trial"}, {proxyUID, opConfirm, "not permitted"},
 		{0, opObserve, ""}, {proxyUID, opObserve, "not permitted"}, {1000, opObserve, "not permitted"},
@@ -258,6 +259,7 @@ func TestListen(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	f.Add(`{"op":"process","inode":7,"cgroup":"/a.service","uid":33}`)
 	f.Add(`{"op":"relays"}`)
+	f.Add(`{"op":"suspended","suspended":["uid:33","unit:a.service","container:x","account:y"]}`)
 	s := &socketServer{
 		guard: newFakeKernel().newGuard(f, Options{}),
 		find:  fakeProcesses{},
@@ -268,7 +270,7 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		a, err := s.answer(t.Context(), q, caller{uid: proxyUID})
-		if err == nil && q.Op != opRelays && q.Op != opProcess {
+		if err == nil && q.Op != opRelays && q.Op != opProcess && q.Op != opSuspended {
 			t.Errorf("the proxy's %q gives %+v", q.Op, a)
 		}
 	})

@@ -15,7 +15,8 @@ func (g *Guard) Status(ctx context.Context) (Status, error) {
 	g.mu.Unlock()
 	o.Relays = nil // those that the kernel has
 	g.applying.Lock()
-	kernel, err := g.firewall.Status(ctx, o)
+	leftAlone := g.direct.inRules()
+	kernel, err := g.firewall.Status(ctx, leftAlone.Into(o))
 	g.applying.Unlock()
 	if err != nil {
 		return Status{}, fmt.Errorf("reading the guard's status: %w", err)
@@ -37,7 +38,12 @@ func (g *Guard) Status(ctx context.Context) (Status, error) {
 		Relays:     g.relays.status(),
 		Allowed:    kernel.Relays,
 		Conditions: g.conditions.all(),
+		LeftAlone:  leftAlone,
 	}
+	s.Suspended, _ = g.direct.suspendedNow()
+	s.Allow = g.direct.status(g.clock.now(), o.ProxyUID, func(name string) uint64 {
+		return kernel.Counters[rules.CounterAllow+name].Packets
+	})
 	for _, name := range []string{rules.CounterOut, rules.CounterForward} {
 		s.Packets += kernel.Counters[name].Packets
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -121,24 +122,47 @@ func (c *Conn) Load(ctx context.Context, like rules.Ruleset) (rules.Ruleset, err
 // kernel; none if nothing is applied. A guard that starts anew goes on with them
 // until the relays' names have been resolved.
 func (c *Conn) Relays(ctx context.Context) ([]netip.AddrPort, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var relays []netip.AddrPort
-	err := c.transact(ctx, func(r reader) ([]netlink.Message, error) {
-		f, err := r.head(ctx, rules.Table)
-		if err != nil || f.Table == "" {
-			return nil, err
-		}
-		if err := r.sets(ctx, &f); err != nil {
-			return nil, err
-		}
-		relays = relaysOf(f.Ruleset)
-		return nil, nil
-	})
+	have, err := c.readSets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the relays in force: %w", err)
 	}
-	return relays, nil
+	return relaysOf(have), nil
+}
+
+// Allowed returns the single addresses that the rules in the kernel leave alone,
+// by the names of the entries; none if nothing is applied. A guard that starts
+// anew goes on with them until names have been resolved.
+func (c *Conn) Allowed(ctx context.Context) (map[string][]netip.AddrPort, error) {
+	have, err := c.readSets(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading what is allowed by the rules in force: %w", err)
+	}
+	byName := map[string][]netip.AddrPort{}
+	for _, s := range have.Sets {
+		for _, prefix := range []string{rules.SetAllow4, rules.SetAllow6} {
+			name, ok := strings.CutPrefix(s.Name, prefix)
+			for _, e := range s.Elements {
+				if ok && e.Addr.IsValid() {
+					byName[name] = append(byName[name], netip.AddrPortFrom(e.Addr, e.Port))
+				}
+			}
+		}
+	}
+	return byName, nil
+}
+
+// readSets reads the sets of the plain table; none if it is not there.
+func (c *Conn) readSets(ctx context.Context) (rules.Ruleset, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var f found
+	err := c.transact(ctx, func(r reader) (_ []netlink.Message, err error) {
+		if f, err = r.head(ctx, rules.Table); err != nil || f.Table == "" {
+			return nil, err
+		}
+		return nil, r.sets(ctx, &f)
+	})
+	return f.Ruleset, err
 }
 
 func relaysOf(r rules.Ruleset) []netip.AddrPort {

@@ -1,0 +1,425 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+const (
+	// directInterval is how often users, units and times are looked at without a
+	// reason; directPause is kept between two looks at the control groups.
+	directInterval = 5 * time.Second
+	directPause    = 20 * time.Millisecond
+)
+
+// direct keeps what the rules leave alone at what the entries stand for: users,
+// groups, units, names of hosts, times, and who is suspended.
+type direct struct {
+	log    *zap.Logger
+	lookup lookupFunc
+	wake   chan struct{} // something may be different: to run
+
+	mu        sync.Mutex
+	entries   []Allow
+	hosts     map[string]*host
+	keys      []string // of the suspended
+	suspended suspension
+	placed    []placed
+	tree      error // why placed is not known at all
+	inForce   LeftAlone
+}
+
+// LeftAlone is what the rules have of the entries and of the suspended.
+type LeftAlone struct {
+	Allow      []rules.Allow   `json:"allow,omitempty"`
+	Suspended  rules.Suspended `json:"suspended,omitzero"`
+	Containers []uint64        `json:"containers,omitempty"`
+}
+
+// Into puts it into the options of the rules.
+func (f LeftAlone) Into(o rules.Options) rules.Options {
+	o.Allow, o.Suspended, o.Containers = f.Allow, f.Suspended, f.Containers
+	return o
+}
+
+// known is what there is to know for the entries at one time.
+type known struct {
+	now       time.Time
+	proxy     uint32
+	addresses map[string][]netip.AddrPort
+	placed    []placed
+	tree      error
+}
+
+// host is a name that entries have, kept up like a relay's.
+type host struct {
+	*relayKeeper
+	end   context.CancelFunc // nil while nobody runs it
+	ended chan struct{}
+}
+
+func newDirect(log *zap.Logger, lookup lookupFunc) *direct {
+	return &direct{log: log, lookup: lookup, wake: make(chan struct{}, 1), hosts: map[string]*host{}, tree: errNoLook}
+}
+
+var errNoLook = errors.New("control groups have not been looked at")
+
+// SetRelays is relaySetter: the addresses of a host are others now. They are
+// asked for when the rules are made.
+func (d *direct) SetRelays(context.Context, []netip.AddrPort) error {
+	d.changed()
+	return nil
+}
+
+func (d *direct) changed() {
+	select {
+	case d.wake <- struct{}{}:
+	default: // run has not yet seen the last change; it will see both
+	}
+}
+
+// configure sets the entries and returns those before. Hosts that stay keep what
+// is known of them, and so do those that are gone, until prune.
+func (d *direct) configure(entries []Allow) (before []Allow) {
+	ports := map[string][]uint16{}
+	for _, a := range entries {
+		if _, ok := a.network(); !ok {
+			ports[a.Host] = append(ports[a.Host], a.Port)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, d.entries = d.entries, entries
+	for name, list := range ports {
+		if d.hosts[name] == nil {
+			d.hosts[name] = &host{relayKeeper: newRelayKeeper(d.log, d.lookup, d)}
+		}
+		d.hosts[name].configure([]Relay{{Name: name, Host: name, Ports: list}})
+	}
+	d.changed()
+	return before
+}
+
+// prune forgets the hosts that no entry has any more. It does not wait for who
+// follows them.
+func (d *direct) prune() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, h := range d.hosts {
+		if slices.ContainsFunc(d.entries, func(a Allow) bool { return a.Host == name }) {
+			continue
+		}
+		if h.end != nil {
+			h.end()
+		}
+		delete(d.hosts, name)
+	}
+}
+
+// adopt goes on with the addresses that an earlier guard found, by the entry's
+// name in the kernel.
+func (d *direct) adopt(byName map[string][]netip.AddrPort) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.entries {
+		if h := d.hosts[a.Host]; h != nil {
+			h.adopt(byName[a.name()])
+		}
+	}
+}
+
+func (d *direct) suspend(keys []string, who suspension) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys, d.suspended = keys, who
+}
+
+func (d *direct) suspendedNow() (keys []string, known bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.keys, d.suspended.unknown == nil
+}
+
+// needsTree tells whether control groups matter to anybody.
+func (d *direct) needsTree() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.entries) > 0
+}
+
+// see takes what a look at the control groups has found. After one that failed
+// the ids of the last are still good: none is ever given twice.
+func (d *direct) see(found []placed, err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err == nil:
+		d.placed, d.tree = found, nil
+	case d.tree != nil:
+		d.tree = err
+	}
+	return err
+}
+
+// forget is for when nobody looks any more.
+func (d *direct) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.placed, d.tree = nil, errNoLook
+}
+
+// judged is an entry, and why it does not count, or not for all, just now.
+type judged struct {
+	Allow
+	amiss error
+}
+
+// wanted is what the rules should have.
+func (d *direct) wanted(now time.Time, proxy uint32) (LeftAlone, []judged) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k := known{now: now, proxy: proxy, addresses: map[string][]netip.AddrPort{}, placed: d.placed, tree: d.tree}
+	for name, h := range d.hosts {
+		k.addresses[name] = h.addresses()
+	}
+	f := LeftAlone{Suspended: d.suspended.inRules(k)}
+	all := make([]judged, len(d.entries))
+	names := map[string]bool{}
+	for i, a := range d.entries {
+		r, err := a.resolved(k)
+		if d.suspended.unknown != nil && !errors.Is(err, errOver) {
+			r.Owner, r.ID, r.CGroups = rules.CGroup0, 0, nil // of nobody
+			err = errors.New("who is suspended is not known")
+		}
+		if all[i] = (judged{a, err}); !errors.Is(err, errOver) && !names[r.Name] {
+			names[r.Name] = true
+			f.Allow = append(f.Allow, r)
+		}
+	}
+	if len(f.Allow) == 0 {
+		return LeftAlone{}, all // and nobody has to be kept from it
+	}
+	for _, p := range d.placed {
+		if p.container != "" {
+			f.Containers = append(f.Containers, p.id)
+		}
+	}
+	slices.Sort(f.Containers)
+	f.Containers = slices.Compact(f.Containers)
+	return f, all
+}
+
+// next is when an entry ends by itself, zero if none does.
+func (d *direct) next(now time.Time) (at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.entries {
+		if a.Until.After(now) && (at.IsZero() || a.Until.Before(at)) {
+			at = a.Until
+		}
+	}
+	return at
+}
+
+// took notes what the rules have, after they were put up.
+func (d *direct) took(f LeftAlone) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inForce = f
+}
+
+func (d *direct) inRules() LeftAlone {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.inForce
+}
+
+// destinations are where direct connections can lead by the rules in force.
+func (d *direct) destinations() destinations {
+	var all destinations
+	for _, a := range d.inRules().Allow {
+		for _, n := range a.Networks {
+			all = append(all, destination{n, a.Port})
+		}
+	}
+	return all
+}
+
+type destination struct {
+	network netip.Prefix
+	port    uint16
+}
+
+type destinations []destination
+
+// contain leaves out loopback, whatever an entry says: it is not looked at by
+// the rules either.
+func (all destinations) contain(remote netip.AddrPort) bool {
+	addr := remote.Addr().Unmap().WithZone("")
+	return !addr.IsLoopback() && slices.ContainsFunc(all, func(d destination) bool {
+		return d.port == remote.Port() && d.network.Contains(addr)
+	})
+}
+
+// status are the entries with their counts, as the kernel's counters have them.
+func (d *direct) status(now time.Time, proxy uint32, count func(name string) uint64) []AllowStatus {
+	f, entries := d.wanted(now, proxy)
+	all := make([]AllowStatus, 0, len(entries))
+	for _, a := range entries {
+		s := AllowStatus{Who: a.who(), Destination: a.destination(), Until: a.Until, Count: count(a.name())}
+		for _, r := range f.Allow {
+			if r.Name == a.name() {
+				s.Networks = r.Networks
+			}
+		}
+		if a.amiss != nil {
+			s.Error = a.amiss.Error()
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// refreshDirect puts the rules up anew if what they leave alone is not what the
+// entries stand for now.
+func (g *Guard) refreshDirect(ctx context.Context) error {
+	g.applying.Lock()
+	defer g.applying.Unlock()
+	o := g.options()
+	wanted, entries := g.direct.wanted(g.clock.now(), o.Rules.ProxyUID)
+	g.conditions.set("allow", told(entries))
+	if g.isReleased() || reflect.DeepEqual(wanted, g.direct.inRules()) {
+		return nil
+	}
+	return g.apply(ctx, o.Rules)
+}
+
+// told joins what is amiss with entries. That the time of one is over is as it
+// should be.
+func told(entries []judged) error {
+	var parts []string
+	for _, a := range entries {
+		if a.amiss != nil && !errors.Is(a.amiss, errOver) {
+			parts = append(parts, fmt.Sprintf("%s to %s: %v", a.who(), a.destination(), a.amiss))
+		}
+	}
+	if parts == nil {
+		return nil
+	}
+	return errors.New(strings.Join(parts, "; "))
+}
+
+// keepDirect follows what the entries stand for, until ctx is done.
+func (g *Guard) keepDirect(ctx context.Context) error {
+	tree := treeWatch{guard: g}
+	defer tree.close()
+	for ctx.Err() == nil {
+		g.direct.runHosts(ctx)
+		err := tree.look()
+		if err := errors.Join(err, g.refreshDirect(ctx)); ctx.Err() == nil && g.conditions.set("direct", err) && err != nil {
+			g.log.Error("what is allowed may be other than in the rules", zap.Error(err))
+		}
+		wait := directInterval
+		if at := g.direct.next(g.clock.now()); !at.IsZero() {
+			wait = min(wait, at.Sub(g.clock.now()))
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-g.direct.wake:
+		case <-tree.changed():
+			sleep(ctx, directPause) // a unit that starts makes several
+		}
+		timer.Stop()
+	}
+	g.direct.endHosts()
+	return ctx.Err()
+}
+
+// runHosts starts to follow the hosts that nobody follows yet.
+func (d *direct) runHosts(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, h := range d.hosts {
+		if h.end != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		h.end, h.ended = cancel, make(chan struct{})
+		go func() { // ends by end, or with ctx; endHosts waits for it
+			defer close(h.ended)
+			h.run(ctx)
+		}()
+	}
+}
+
+func (d *direct) endHosts() {
+	d.mu.Lock()
+	var ended []chan struct{}
+	for _, h := range d.hosts {
+		if h.end != nil {
+			h.end()
+			ended = append(ended, h.ended)
+			h.end = nil
+		}
+	}
+	d.mu.Unlock()
+	for _, e := range ended {
+		<-e
+	}
+}
+
+// cgroups is what the guard needs of a cgroupTree.
+type cgroups interface {
+	Look() ([]placed, error)
+	Changed() <-chan struct{}
+	Close() error
+}
+
+// treeWatch has the tree open as long as control groups matter.
+type treeWatch struct {
+	guard *Guard
+	tree  cgroups
+}
+
+func (w *treeWatch) look() error {
+	if !w.guard.direct.needsTree() {
+		w.close()
+		w.guard.direct.forget()
+		return nil
+	}
+	if w.tree == nil {
+		tree, err := w.guard.kernel.cgroups()
+		if err != nil {
+			return w.guard.direct.see(nil, err)
+		}
+		w.tree = tree
+	}
+	return w.guard.direct.see(w.tree.Look())
+}
+
+func (w *treeWatch) changed() <-chan struct{} {
+	if w.tree == nil {
+		return nil
+	}
+	return w.tree.Changed()
+}
+
+func (w *treeWatch) close() {
+	if w.tree != nil {
+		w.tree.Close()
+		w.tree = nil
+	}
+}
