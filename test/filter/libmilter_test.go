@@ -10,6 +10,8 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/filter"
 )
 
+const longestField = 65535 - 256 // octets
+
 // libmilter is what most filters stand on. Here one of a few lines does what the
 // message says.
 func TestLibmilter(t *testing.T) {
@@ -66,6 +68,18 @@ func TestLibmilter(t *testing.T) {
 			}
 		})
 	}
+	// The longest field that a packet of libmilter holds; package filter refuses
+	// longer ones for good, rather than have libmilter hang up at each try.
+	t.Run("long field", func(t *testing.T) {
+		verdict, message := check(t, f, plainHeader+"X-Long: "+strings.Repeat("x", longestField-len("X-Long: \r\n"))+"\r\nX-Do: add X-New v\r\n", body)
+		if verdict.Action != filter.Accept || !strings.Contains(message, "\r\nX-New: v\r\n") {
+			t.Errorf("%v %v", verdict.Action, verdict.Reply)
+		}
+		verdict, _ = check(t, f, plainHeader+"X-Long: "+strings.Repeat("x", longestField)+"\r\n", body)
+		if verdict.Action != filter.Reject {
+			t.Errorf("%v %v", verdict.Action, verdict.Reply)
+		}
+	})
 	t.Run("large body", func(t *testing.T) {
 		verdict, message := check(t, f, plainHeader+"X-Do: fill 64\r\n", body)
 		_, filled, _ := strings.Cut(message, "\r\n\r\n")
