@@ -73,7 +73,7 @@ func (s *session) startTLS(smtp.Command) {
 	}
 	// Everything that was said in clear is forgotten (RFC 3207 section 4.2).
 	s.state, s.helo, s.extended, s.account, s.loggedIn = stateConnected, "", false, "", false
-	s.forgetKeys()
+	s.senderChanged()
 }
 
 // handshake puts TLS on. When it fails the connection is closed: there is

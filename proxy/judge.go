@@ -20,16 +20,32 @@ func (s *session) identity() policy.Identity {
 	}
 }
 
+// ruling is what the rules come to for the session's sender. They are gone
+// through once, since neither it nor they change within a session but by a
+// login.
+func (s *session) ruling() *policy.Ruling {
+	if !s.ruled {
+		s.ruledAs, s.ruled = s.settings.Policy.For(s.identity(), string(s.role)), true
+	}
+	return &s.ruledAs
+}
+
+// senderChanged is called when the sender is known better, or less.
+func (s *session) senderChanged() {
+	s.ruled = false
+	s.known.Store(nil)
+}
+
 func (s *session) judgeSender(reversePath string) policy.Decision {
-	return s.settings.Policy.Sender(s.identity(), string(s.role), reversePath)
+	return s.ruling().Sender(reversePath)
 }
 
 func (s *session) judgeRecipient(address string) policy.Decision {
-	return s.settings.Policy.Recipient(s.identity(), string(s.role), address)
+	return s.ruling().Recipient(address)
 }
 
 func (s *session) judgeHeader(header []byte) policy.Decision {
-	return s.settings.Policy.Header(s.identity(), string(s.role), header)
+	return s.ruling().Header(header)
 }
 
 // denial is the reply to what policy refuses. Where a password would tell us

@@ -54,9 +54,6 @@ func (s *session) keys() *keys {
 	return k
 }
 
-// forgetKeys is called when the sender is known better, or less.
-func (s *session) forgetKeys() { s.known.Store(nil) }
-
 // senderKey is the budget of one reverse-path of an identity: another identity
 // that uses the same one has its own.
 func (k *keys) senderKey(reversePath string) string {

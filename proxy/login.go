@@ -62,7 +62,7 @@ func (s *session) authenticate(c smtp.Command) {
 	switch {
 	case err == nil:
 		s.account, s.loggedIn = account, true
-		s.forgetKeys()
+		s.senderChanged()
 		s.reply(235, smtp.EnhancedCode{2, 7, 0}, "authentication succeeded")
 	case errors.As(err, &refusal):
 		if s.role != Intercepted && (refusal == auth.ErrCredentials || refusal == auth.ErrMalformed) {

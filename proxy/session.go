@@ -17,6 +17,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/peer"
+	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
 
@@ -67,6 +68,8 @@ type session struct {
 	draining    atomic.Bool
 	expelled    atomic.Bool          // the sender was suspended, and the session cut off
 	known       atomic.Pointer[keys] // of the sender, once somebody has asked
+	ruledAs     policy.Ruling        // of the sender, if ruled
+	ruled       bool
 }
 
 func newSession(server *Server, conn net.Conn, role Role, settings *Settings) *session {
@@ -205,6 +208,9 @@ func (s *session) closeBooks() {
 		why = errors.New(s.trouble)
 	}
 	s.dropTransaction(why)
+	if s.guesses > 0 {
+		s.server.warden.tell(Alarm{Kind: AlarmLogin, Identity: s.peerKey, Text: strconv.Itoa(s.guesses) + " logins failed in one session"})
+	}
 	if s.trouble != "" && s.events == 0 || s.guesses > 0 {
 		s.writeSessionEvent()
 	}

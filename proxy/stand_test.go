@@ -274,7 +274,7 @@ func testPolicy(t testing.TB, name string) *policy.Policy {
 		},
 		"hold":  {{Name: "look", Match: policy.Match{User: []string{"*"}}, Decision: policy.Hold, Recipients: []string{"*@example.net"}}},
 		"defer": {{Name: "later", Match: policy.Match{User: []string{"*"}}, Decision: policy.Defer}},
-		"deny": {{Name: "nobody", Match: policy.Match{User: []string{"*"}}, Decision: policy.Deny}},
+		"deny":  {{Name: "nobody", Match: policy.Match{User: []string{"*"}}, Decision: policy.Deny}},
 	}[name]
 	compiled, err := policy.New(policy.Deny, rules)
 	if err != nil {

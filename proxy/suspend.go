@@ -163,7 +163,9 @@ const textSuspended = "identity suspended"
 func (s *session) suspended(by limit.Suspension) smtp.Reply {
 	t := s.transaction
 	t.decision = policy.Decision{Result: policy.Deny, Reason: textSuspended, Rule: t.decision.Rule}
-	t.opens = by.Until
+	if t.opens = by.Until; !t.opens.IsZero() {
+		t.decision.Result = policy.Defer
+	}
 	if by.Until.IsZero() {
 		return s.mark(smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, textSuspended))
 	}

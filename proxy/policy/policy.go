@@ -109,53 +109,24 @@ func New(fallback Result, rules []Rule) (*Policy, error) {
 
 // Session decides before any address is known: what Sender, Recipient and
 // Header come to where the addresses fit.
-func (p *Policy) Session(id Identity, listener string) Decision {
-	_, decision := p.match(&id, listener)
-	return decision
-}
+func (p *Policy) Session(id Identity, listener string) Decision { return p.For(id, listener).decision }
 
-// Sender decides at MAIL. reversePath is local@domain, or empty for the null
-// reverse-path.
+// Sender is Ruling.Sender, for who asks once.
 func (p *Policy) Sender(id Identity, listener, reversePath string) Decision {
-	r, decision := p.match(&id, listener)
-	if decision.Result != Deny && r != nil && !r.senders.fitReversePath(reversePath) {
-		return deny(r, ReasonSender)
-	}
-	return decision
+	r := p.For(id, listener)
+	return r.Sender(reversePath)
 }
 
-// Recipient decides at RCPT, for one forward-path: local@domain, or
-// "postmaster" alone.
+// Recipient is Ruling.Recipient, for who asks once.
 func (p *Policy) Recipient(id Identity, listener, forwardPath string) Decision {
-	r, decision := p.match(&id, listener)
-	if decision.Result != Deny && r != nil && !r.recipients.fit(forwardPath) {
-		return deny(r, ReasonRecipient)
-	}
-	return decision
+	r := p.For(id, listener)
+	return r.Recipient(forwardPath)
 }
 
-// Header decides when the header section is complete. It is the raw octets up
-// to the empty line, which may be included. All addresses of all From fields
-// must fit the rule's senders; for a rule that restricts no senders the section
-// is not looked at.
+// Header is Ruling.Header, for who asks once.
 func (p *Policy) Header(id Identity, listener string, headerSection []byte) Decision {
-	r, decision := p.match(&id, listener)
-	if !decision.CheckHeader {
-		return decision
-	}
-	addresses, err := FromAddresses(headerSection)
-	if err != nil {
-		return deny(r, ReasonHeaderInvalid)
-	}
-	if len(addresses) == 0 {
-		return deny(r, ReasonHeaderMissing)
-	}
-	for _, address := range addresses {
-		if !r.senders.fit(address) {
-			return deny(r, ReasonHeaderFrom)
-		}
-	}
-	return decision
+	r := p.For(id, listener)
+	return r.Header(headerSection)
 }
 
 // match finds the deciding rule, nil if none matches, and what it says before
