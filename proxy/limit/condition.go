@@ -5,18 +5,31 @@ import (
 	"time"
 )
 
+// foundFor is for how long a store that was damaged is told of at least.
+const foundFor = time.Hour
+
 // Condition tells what is wrong with the store; "" is nothing. That it was
-// damaged is told until no limit is narrowed by it any more.
+// damaged is told for an hour, and as long as limits are narrowed by it.
 func (l *Limiter) Condition() string {
 	l.condMu.Lock()
 	defer l.condMu.Unlock()
+	tight := l.tightNow()
 	switch {
 	case !l.failed.IsZero():
 		return fmt.Sprintf("limits cannot be saved since %s: %v", l.failed.Format(time.RFC3339), l.why)
-	case !l.tightNow():
-		return ""
-	case l.aside != "":
-		return fmt.Sprintf("limits store was damaged and set aside as %s at %s: limits began as if used up", l.aside, l.found.Format(time.RFC3339))
+	case tight && l.found.IsZero():
+		return "limits store was damaged before the last start: limits began as if used up"
+	case tight:
+		return fmt.Sprintf("limits store was damaged at %s%s: limits began as if used up", l.found.Format(time.RFC3339), aside(l.aside))
+	case !l.found.IsZero() && time.Since(l.found) < foundFor:
+		return fmt.Sprintf("limits store was damaged at %s%s: it is written anew, nothing was lost", l.found.Format(time.RFC3339), aside(l.aside))
 	}
-	return "limits store was damaged before the last start: limits began as if used up"
+	return ""
+}
+
+func aside(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " and set aside as " + name
 }

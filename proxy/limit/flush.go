@@ -3,6 +3,7 @@ package limit
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"strings"
 	"sync"
@@ -47,11 +48,18 @@ func (k *keeper) note(key string, value []byte) {
 // forget has a record deleted.
 func (k *keeper) forget(key string) { k.note(key, nil) }
 
-func (k *keeper) takeNotes() map[string][]byte {
-	k.notesMu.Lock()
-	defer k.notesMu.Unlock()
-	notes := k.notes
-	k.notes = nil
+// takeNotes gives the notes, and what counts for a key that was dropped: it may
+// be back since.
+func (l *Limiter) takeNotes() map[string][]byte {
+	l.notesMu.Lock()
+	notes := l.notes
+	l.notes = nil
+	l.notesMu.Unlock()
+	for key := range notes {
+		if name, ok := strings.CutPrefix(key, counterRecord); ok {
+			notes[key] = l.current(name)
+		}
+	}
 	return notes
 }
 
@@ -71,8 +79,12 @@ func (l *Limiter) flushEach(interval time.Duration) {
 	}
 }
 
-// due tells whether it is time to save: always, but while the store cannot be written
-// ever more seldom, up to ten minutes.
+// longestPause is how many flushes are left out at most between two attempts to
+// write a store that cannot be written: ten minutes.
+const longestPause = 600
+
+// due tells whether it is time to save: always, and ever more seldom while the
+// store cannot be written.
 func (l *Limiter) due() bool {
 	l.saveMu.Lock()
 	defer l.saveMu.Unlock()
@@ -113,12 +125,7 @@ func (l *Limiter) changed() map[string][]byte {
 			c.collect(batch)
 		}
 	}
-	for key, value := range l.takeNotes() {
-		if name, ok := strings.CutPrefix(key, counterRecord); ok {
-			value = l.current(name) // it may be back since it was dropped
-		}
-		batch[key] = value
-	}
+	maps.Copy(batch, l.takeNotes()) // after the entries, of which one may have been dropped since
 	if len(batch) > 0 {
 		batch[clockRecord] = encodeNumber(l.clock.last.Load())
 	}
@@ -172,58 +179,77 @@ func (l *Limiter) save(batch map[string][]byte) error {
 		return nil
 	}
 	err := l.store.Save(batch)
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, ErrDamaged) || errors.Is(err, errNotOpen) {
 		err = l.replace(err)
 	}
-	if err != nil {
+	if l.outcome(err); err != nil {
 		l.unsaved = batch
-		l.wait = min(max(2*l.wait, 1), 600)
-		l.pause = l.wait
-		l.fail(err)
 		return fmt.Errorf("saving limits: %w", err)
 	}
-	l.wait, l.pause = 0, 0
-	l.fail(nil)
 	return nil
 }
 
-// fail remembers whether the store can be written.
-func (l *Limiter) fail(err error) {
+// outcome remembers whether the store can be written; saveMu is held.
+func (l *Limiter) outcome(err error) {
+	if err == nil {
+		l.wait = 0
+	} else {
+		l.wait = min(max(2*l.wait, 1), longestPause)
+	}
+	l.pause = l.wait
 	l.condMu.Lock()
 	defer l.condMu.Unlock()
 	switch {
 	case err == nil && !l.failed.IsZero():
-		l.failed, l.why = time.Time{}, nil
+		l.failed = time.Time{}
 		l.logger.Info("limits are saved again")
 	case err != nil && l.failed.IsZero():
 		l.failed = time.Now()
 		l.logger.Error("limits cannot be saved", zap.Error(err))
-		l.why = err
-	case err != nil:
-		l.why = err
 	}
+	l.why = err
 }
 
-// replace sets a store that was damaged while we ran aside and writes a new one from memory,
-// which knows all.
+// replace writes the whole store anew from memory, which knows all: when it was
+// loaded, and when it gave a cause.
 func (l *Limiter) replace(cause error) error {
 	r, ok := l.store.(replacer)
 	if !ok {
 		return cause
 	}
-	aside, err := r.SetAside()
+	aside, err := r.Replace(l.everything())
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	l.logger.Error("the limits store was damaged; it is set aside and written anew", zap.String("aside", aside), zap.Error(cause))
-	if err := l.store.Save(l.everything()); err != nil {
-		return err
+	if errors.Is(cause, ErrDamaged) {
+		l.logger.Error("the limits store was damaged and is written anew", zap.String("aside", aside), zap.Error(cause))
+		l.condMu.Lock()
+		l.aside, l.found = aside, time.Now()
+		l.condMu.Unlock()
 	}
 	return nil
 }
 
 // everything gives all records, as they are now.
-func (l *Limiter) everything() map[string][]byte {
+func (l *Limiter) everything() iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		batch := l.settings()
+		for i := -1; i < shardCount; i++ {
+			if i >= 0 {
+				l.shards[i].everything(batch)
+			}
+			for key, value := range batch {
+				if value != nil && !yield(key, value) {
+					return
+				}
+			}
+			clear(batch)
+		}
+	}
+}
+
+// settings gives the records that are neither counts nor recipients.
+func (l *Limiter) settings() map[string][]byte {
 	batch := map[string][]byte{
 		clockRecord: encodeNumber(l.clock.last.Load()),
 		seedRecord:  encodeNumber(int64(l.seed)),
@@ -236,9 +262,6 @@ func (l *Limiter) everything() map[string][]byte {
 	}
 	for key, s := range l.suspensions.all() {
 		batch[suspensionRecord+key] = encodeJSON(s)
-	}
-	for i := range l.shards {
-		l.shards[i].everything(batch)
 	}
 	return batch
 }
@@ -254,18 +277,20 @@ func (s *shard) everything(batch map[string][]byte) {
 	for identity, c := range s.seen {
 		c.mu.Lock()
 		for i := range c.rings {
-			if len(c.rings[i].members) > 0 {
-				batch[ringKey(identity, i)] = c.rings[i].encode()
-			}
+			batch[ringKey(identity, i)] = c.rings[i].encode()
 		}
 		c.mu.Unlock()
 	}
 }
 
+// sweepParts is how many sweeps go through the whole table.
+const sweepParts = 64
+
 // sweep drops what says nothing any more, from a few shards at a time.
 func (l *Limiter) sweep() {
 	t := l.clock.last.Load()
-	for range shardCount / 64 {
+	l.endTight(t)
+	for range shardCount / sweepParts {
 		s := &l.shards[l.sweeps%shardCount]
 		l.sweeps++
 		s.mu.Lock()

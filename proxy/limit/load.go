@@ -8,7 +8,6 @@ import (
 	"maps"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -31,43 +30,37 @@ func (l *Limiter) load() error {
 	err := l.store.Load(from.record)
 	l.raises.change(func(m map[string]raise) { maps.Copy(m, from.raised) })
 	l.suspensions.change(func(m map[string]Suspension) { maps.Copy(m, from.suspended) })
-	if errors.Is(err, ErrDamaged) {
-		return l.mistrust(err)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrDamaged):
+		l.mistrust(err)
+	case err != nil:
 		return err
-	}
-	if !from.seeded {
+	case !from.seeded:
 		l.note(seedRecord, encodeNumber(int64(l.seed)))
 	}
-	return l.flush()
+	l.saveMu.Lock()
+	defer l.saveMu.Unlock()
+	if _, ok := l.store.(replacer); ok {
+		l.takeNotes() // they are among all that is written now
+		l.outcome(l.replace(err))
+	} else {
+		_ = l.save(l.takeNotes())
+	}
+	return nil
 }
 
-// mistrust begins with a new store, at the tightest state.
-func (l *Limiter) mistrust(cause error) error {
-	r, ok := l.store.(replacer)
-	if !ok {
-		return cause
-	}
-	aside, err := r.SetAside()
-	if err != nil {
-		return fmt.Errorf("setting a damaged store aside: %w", errors.Join(cause, err))
-	}
-	l.condMu.Lock()
-	l.aside, l.found = aside, time.Now()
-	l.condMu.Unlock()
-	l.logger.Error("the limits store was damaged; it is set aside, and all limits begin as if used up",
-		zap.String("aside", aside), zap.Error(cause))
+// mistrust forgets the counts that were read, and begins at the tightest state.
+func (l *Limiter) mistrust(cause error) {
+	l.logger.Error("the limits store is damaged; all limits begin as if used up", zap.Error(cause))
 	for i := range l.shards {
-		s := &l.shards[i]
-		clear(s.entries)
-		clear(s.seen)
+		clear(l.shards[i].entries)
+		clear(l.shards[i].seen)
 	}
 	l.count.Store(0)
 	l.seenAll.Store(0)
 	l.clock.last.Store(0) // counts that it dated are gone
 	l.tight.since.Store(unresolved)
-	return l.store.Save(l.everything())
+	l.note(tightRecord, encodeNumber(unresolved))
 }
 
 // record takes one in. An error is that it cannot be one of ours.

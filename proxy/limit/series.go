@@ -24,6 +24,10 @@ const (
 	most = int64(1)<<(2*cellBits) - 1
 )
 
+// fullCells is as many as a window has where each slot has one, and a few more,
+// as memory is given out.
+const fullCells = 72
+
 func makeCell(slot int64, kind cell, count int64) cell {
 	return cell(slot&127)<<(cellBits+2) | kind | cell(count)
 }
@@ -126,8 +130,20 @@ func (s *series) put(i int, kind cell, count int64) {
 	case i >= 0:
 		s.cells[i] = makeCell(s.head, kind, count)
 	case count > 0:
+		if len(s.cells) == cap(s.cells) {
+			s.grow()
+		}
 		s.cells = append(s.cells, makeCell(s.head, kind, count))
 	}
+}
+
+// grow makes room for more cells, and not for many more than a window has.
+func (s *series) grow() {
+	n := max(2*len(s.cells), 4)
+	if len(s.cells) < fullCells {
+		n = min(n, fullCells)
+	}
+	s.cells = append(make([]cell, 0, n), s.cells...)
 }
 
 // opens gives the time at which the used part has come down so far that there

@@ -1,10 +1,16 @@
 package limit
 
-import "errors"
+import (
+	"errors"
+	"iter"
+)
 
 // ErrDamaged is what Load gives, wrapped, when what it read cannot be what was
 // saved. Save may give it too.
 var ErrDamaged = errors.New("store is damaged")
+
+// errNotOpen is that a replacer must be asked to begin anew, though nothing is damaged.
+var errNotOpen = errors.New("store is not open")
 
 // Store keeps what a Limiter counted. Keys are printable for the most part, and
 // values are opaque.
@@ -19,8 +25,10 @@ type Store interface {
 	Close() error
 }
 
-// replacer is a Store that can begin anew, keeping what it had for a person to look at.
+// replacer is a Store that can begin anew. It is asked to when it was loaded, and when it
+// gave ErrDamaged.
 type replacer interface {
-	// SetAside empties the store and tells where what it held is now.
-	SetAside() (string, error)
+	// Replace makes these all of its records. What it had is kept for a person to
+	// look at if it was damaged, and aside tells where.
+	Replace(records iter.Seq2[string, []byte]) (aside string, err error)
 }

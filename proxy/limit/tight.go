@@ -51,3 +51,14 @@ func (l *Limiter) tightNow() bool {
 	longest := max(l.tight.longest.Load(), int64(time.Second))
 	return l.clock.last.Load() < since+longest+2*slotLength(time.Duration(longest))
 }
+
+// longestWindow is the longest that a limit may have.
+const longestWindow = 30 * day
+
+// endTight forgets the damage when no window reaches back to it.
+func (l *Limiter) endTight(t int64) {
+	since := l.tight.since.Load()
+	if since > 0 && t > since+int64(longestWindow)+2*slotLength(longestWindow) && l.tight.since.CompareAndSwap(since, 0) {
+		l.note(tightRecord, nil)
+	}
+}
