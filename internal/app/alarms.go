@@ -1,16 +1,163 @@
 package app
 
 import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
 	"go.uber.org/zap"
 
-	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/internal/alert"
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/internal/guard"
 	"github.com/smtpwall/smtpwall/proxy"
+	"github.com/smtpwall/smtpwall/proxy/audit"
 )
 
-// alarms says in the log what somebody should look at.
-type alarms struct{ log *zap.Logger }
+// alarms makes alerts of what happens: what the proxy's warden tells, what the
+// guard tells, and conditions that begin and end.
+type alarms struct {
+	alerter *alert.Alerter
+	log     *zap.Logger
+}
+
+// How often alarms looks at conditions, and after what time it watches a guard
+// again that was away.
+const (
+	lookInterval = 15 * time.Second
+	watchAgain   = 5 * time.Second
+)
+
+func openAlarms(cfg *config.Config, host string, log *zap.Logger) (*alarms, error) {
+	targets, err := newTargets(cfg.Alerts)
+	if err != nil {
+		return nil, err
+	}
+	return &alarms{alerter: alert.New(alert.Options{Host: host, Targets: targets, Logger: log.Named("alert")}), log: log}, nil
+}
+
+// newTargets are who is told.
+func newTargets(from []config.Alert) (targets []alert.Target, err error) {
+	for _, a := range from {
+		target := alert.Target{Exec: a.Exec, URL: a.Webhook, Events: a.Events}
+		if a.Secret.IsSet() {
+			target.Secret = []byte(a.Secret.Reveal())
+		}
+		if a.CAFile != "" {
+			if target.Roots, err = readRoots(a.CAFile); err != nil {
+				return nil, fmt.Errorf("[[alert]] %s: %w", cmp.Or(a.Webhook, strings.Join(a.Exec, " ")), err)
+			}
+		}
+		targets = append(targets, target)
+	}
+	return targets, nil
+}
+
+func readRoots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", path)
+	}
+	return roots, nil
+}
+
+func (a *alarms) raise(kind, identity, text string) {
+	a.alerter.Raise(alert.Event{Kind: kind, Identity: identity, Text: text, Time: time.Now()})
+}
 
 // warden hears of senders.
-func (a *alarms) warden(alarm proxy.Alarm) {
-	a.log.Info("alarm", zap.String(logfields.Kind, alarm.Kind), zap.String(logfields.Identity, alarm.Identity), zap.String(logfields.Reason, alarm.Text))
+func (a *alarms) warden(alarm proxy.Alarm) { a.raise(alarm.Kind, alarm.Identity, alarm.Text) }
+
+// watchGuard hears of what the guard sees, until ctx ends.
+func (a *alarms) watchGuard(ctx context.Context, path string) {
+	client := guard.NewClient(path, a.log)
+	defer func() { _ = client.Close() }() // it was only read from
+	for ctx.Err() == nil {
+		_ = client.Watch(ctx, a.guard) // away: tried again
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchAgain):
+		}
+	}
 }
+
+// guard hears of one event of the guard's.
+func (a *alarms) guard(event *audit.Event) {
+	switch event.Kind {
+	case audit.KindAttempt:
+		if event.Outcome == audit.OutcomeBlocked || event.Outcome == audit.OutcomeWouldBlock {
+			a.raise(config.AlertBlocked, senderOf(event), audit.Text(*event))
+		}
+	case audit.KindDrift:
+		a.raise(config.AlertDrift, "", audit.Text(*event))
+	case audit.KindMode:
+		a.raise(config.AlertMode, "", audit.Text(*event))
+	}
+}
+
+// senderOf is the key of whoever made an attempt.
+func senderOf(event *audit.Event) string {
+	uid, known := event.PeerUID.Get()
+	switch {
+	case event.PeerContainer != "":
+		return "container:" + event.PeerContainer
+	case known:
+		return fmt.Sprint("uid:", uid)
+	case event.Source.IsValid():
+		return "address:" + event.Source.Addr().String()
+	}
+	return "unknown"
+}
+
+// lookRegularly makes alerts of conditions that begin, and of their ends, until
+// ctx ends.
+func (a *alarms) lookRegularly(ctx context.Context, conditions func() map[string]string) {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	var before map[string]string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := conditions()
+		a.compare(before, now)
+		before = now
+	}
+}
+
+// compare raises what is new, and what is over.
+func (a *alarms) compare(before, now map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if _, known := before[name]; !known {
+			a.raise(kindOfCondition(name), "", name+": "+now[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if _, still := now[name]; !still {
+			a.raise(kindOfCondition(name), "", name+": over")
+		}
+	}
+}
+
+// kindOfCondition is the event that a condition is one of.
+func kindOfCondition(name string) string {
+	kind, _, _ := strings.Cut(name, " ")
+	if kind == "limits" {
+		return config.AlertLimit
+	}
+	return kind
+}
+
+func (a *alarms) close(ctx context.Context) error { return a.alerter.Close(ctx) }

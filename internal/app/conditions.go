@@ -14,6 +14,16 @@ const (
 	nearlyEnded = 3 * 24 * time.Hour // of a certificate; the local CA renews in time
 )
 
+// conditions are what degrades the proxy, by the part that has it. The first
+// word of a part is the event that an alert about it is.
+func (b *backend) conditions() map[string]string {
+	s, err := b.Status(b.proxy.background)
+	if err != nil {
+		return nil
+	}
+	return s.Conditions
+}
+
 // addConditions says what of all that somebody should look at.
 func (b *backend) addConditions(s *admin.Status, now time.Time) {
 	p := b.proxy
@@ -27,6 +37,9 @@ func (b *backend) addConditions(s *admin.Status, now time.Time) {
 	}
 	if text := p.limits.Condition(); text != "" {
 		s.Conditions["limits"] = text
+	}
+	if text := p.alarms.alerter.Condition(); text != "" {
+		s.Conditions["alert"] = text
 	}
 	for _, f := range p.inForce.Load().Filters {
 		if text := f.Condition(); text != "" {

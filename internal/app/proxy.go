@@ -99,7 +99,10 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	if err != nil {
 		return err
 	}
-	p.alarms = &alarms{log: p.log}
+	if p.alarms, err = openAlarms(options.Config, hostName(options.Config, p.machine), p.log); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfiguration, err)
+	}
+	p.cleanups.add("alerts", p.alarms.close)
 	if err := p.openWarden(options, events); err != nil {
 		return err
 	}
@@ -125,10 +128,12 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	p.cleanups.add("deliveries from the spool", p.runner.Stop)
 	p.warden.Open()
 	p.cleanups.add("suspensions", p.warden.Close)
-	p.serveAdmin(commands)
+	commandsAnswer := p.serveAdmin(commands)
 	p.background, p.endBackground = context.WithCancel(context.WithoutCancel(ctx))
 	p.cleanups.add("relay probes and watches", func(context.Context) error { p.endBackground(); p.probes.Wait(); return nil })
 	p.probe(settings)
+	p.probes.Go(func() { p.alarms.watchGuard(p.background, options.Guard) })
+	p.probes.Go(func() { p.alarms.lookRegularly(p.background, commandsAnswer.conditions) })
 	return nil
 }
 
@@ -259,11 +264,16 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	targets, err := newTargets(cfg.Alerts)
+	if err != nil {
+		return err
+	}
 	if err := p.certificates.Reload(options); err != nil {
 		return fmt.Errorf("reloading certificates: %w", err)
 	}
 	p.relays.adopt(built)
 	p.accounts = settings.Accounts
+	p.alarms.alerter.Apply(targets)
 	p.breakers.Apply(newBreakers(cfg.Policy.Breakers))
 	p.server.Apply(settings)
 	p.inForce.Store(settings)

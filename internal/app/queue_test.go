@@ -81,7 +81,7 @@ func TestQueueWithAndWithoutItsProxy(t *testing.T) {
 	}
 	h.dropOne(t, queue, ids[0])
 	status, err := ProxyStatus(t.Context(), cfg)
-	if err != nil || status.Spool.Messages != 2 || status.Spool.ByState["hold"] != 2 || time.Since(status.Spool.Oldest) > time.Minute {
+	if err != nil || status.Spool.Messages != 2 || status.Spool.ByState["hold"] != 2 || !status.Spool.Oldest.IsZero() {
 		t.Errorf("its status is %+v, %v", status, err)
 	}
 	if err := h.proxy.Stop(context.WithoutCancel(t.Context())); err != nil {
