@@ -47,7 +47,7 @@ func TestApply(t *testing.T) {
 	}
 
 	a.Apply([]Target{target("/comes", "new")})
-	if got := <-posts; got.alert.Kind != Storm || got.alert.Count != 1 {
+	if got := <-posts; got.alert.Kind != "limit" || got.alert.Count != 1 {
 		t.Fatalf("what waited for the one that went: %+v", got)
 	}
 	a.Raise(Event{Kind: "limit", Identity: "uid:33"})

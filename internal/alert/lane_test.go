@@ -90,7 +90,7 @@ func TestAlertsArrive(t *testing.T) {
 		if err := a.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if got := r.got(); len(got) != 3 || got[2].Count != 1 || got[2].Kind != Storm {
+		if got := r.got(); len(got) != 3 || got[2].Count != 1 || got[2].Kind != "blocked" {
 			t.Errorf("after the end %+v, want what was counted", got)
 		}
 		a.Raise(Event{Kind: "blocked", Identity: "uid:34"})

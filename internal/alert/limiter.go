@@ -45,6 +45,8 @@ type storm struct {
 	since  time.Time
 	latest time.Time
 	counts map[string]int
+	first  Alert
+	alerts int
 }
 
 func newLimiter() *limiter { return &limiter{open: map[key]*window{}} }
@@ -149,8 +151,9 @@ func (l *limiter) push(now time.Time, alert Alert) {
 // collect adds an alert to the storm, which ends then if it begins with it.
 func (l *limiter) collect(now, end time.Time, alert Alert) {
 	if l.storm == nil {
-		l.storm = &storm{end: end, since: now, counts: map[string]int{}}
+		l.storm = &storm{end: end, since: now, counts: map[string]int{}, first: alert}
 	}
+	l.storm.alerts++
 	if first := cmp.Or(alert.Since, alert.Time); first.Before(l.storm.since) {
 		l.storm.since = first
 	}
@@ -195,8 +198,12 @@ func (w *window) alert() Alert {
 	return alert
 }
 
-// alert is the one for all of it: "143 events: 120 blocked, 23 limit".
+// alert is the one for all of it: "143 more events since the last alerts: 120
+// blocked, 23 limit". One alert alone is no storm, it only comes late.
 func (s *storm) alert() Alert {
+	if s.alerts == 1 {
+		return s.first
+	}
 	kinds := slices.SortedFunc(maps.Keys(s.counts), func(a, b string) int {
 		return cmp.Or(s.counts[b]-s.counts[a], strings.Compare(a, b))
 	})

@@ -90,6 +90,21 @@ func TestStormIsOneAlert(t *testing.T) {
 	}
 }
 
+// One alert that comes too much is told late, in its own words.
+func TestOneAlertIsNoStorm(t *testing.T) {
+	l := newLimiter()
+	for i := range maxAlerts + 1 {
+		l.raise(start, Event{Kind: "drift", Identity: fmt.Sprint(i), Text: fmt.Sprint("drift ", i)})
+	}
+	if alerts := drain(l); len(alerts) != maxAlerts {
+		t.Fatalf("%d alerts at once", len(alerts))
+	}
+	l.due(start.Add(period))
+	if alerts := drain(l); len(alerts) != 1 || alerts[0].Text != fmt.Sprint("drift ", maxAlerts) {
+		t.Errorf("later %+v", alerts)
+	}
+}
+
 func TestFullQueueLosesNoCount(t *testing.T) {
 	l := newLimiter()
 	total := 0
