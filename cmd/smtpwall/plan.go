@@ -34,6 +34,9 @@ func planCommand(ctx context.Context, c *console, args []string) error {
 	status, guardErr := app.GuardStatus(ctx)
 	o := c.planOptions(ctx, cfg, time.Now())
 	o.Running = !errors.Is(guardErr, app.ErrNoGuard) // one that does not answer to us may be well
+	for i := range status.Allow {
+		o.LeftAlone = append(o.LeftAlone, plan.Count{Name: allowText(&status.Allow[i]), Count: status.Allow[i].Count})
+	}
 	if since > 0 {
 		o.Since = o.Now.Add(-time.Duration(since))
 	}

@@ -42,7 +42,9 @@ func observed(t *testing.T, policy string) (path string) {
 }
 
 func TestPlan(t *testing.T) {
-	inMode("observe").serve(t)
+	g := inMode("observe")
+	g.status.Allow = []guard.AllowStatus{{Who: "user postfix", Destination: "192.0.2.7:25", Count: 8}}
+	g.serve(t)
 	path := observed(t, "[[policy.rule]]\nname = \"cron\"\nmatch = { unit = [\"cron.service\"] }\ndecision = \"deny\"\n")
 	status, out, err := run(t, "", "plan", "--config", path)
 	if status != exitDone || !strings.Contains(err, `attempts.jsonl, line 3: `) || strings.Contains(err, "\x1b") {
@@ -51,6 +53,7 @@ func TestPlan(t *testing.T) {
 	for _, want := range []string{
 		"mode observe\nwatched: 3d, from ", " to now\n",
 		"enforcing would refuse 4 connections, redirect 3 to smtpwall, and leave 0 alone\n",
+		"left alone already, not counted here: user postfix to 192.0.2.7:25: 8 connections\n",
 		"root (uid 0) in cron.service\n  refuse    3: 192.0.2.1:25 (3)\n  redirect  2: 192.0.2.9:587 (2)\n",
 		"  policy    deny: identity not allowed to send \"cron\"\n",
 		"uid 4711\n  redirect  1: 192.0.2.9:587 (1)\n  submitted 1 allowed; from *@example.com (1)\n  policy    deny: no rule for this identity\n",

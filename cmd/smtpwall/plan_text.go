@@ -24,6 +24,9 @@ func (c *console) printPlan(p *plan.Plan, mode, path string) {
 	c.printWatch(&p.Watch, mode)
 	fmt.Fprintf(c.out, "\nenforcing would refuse %s, redirect %d to smtpwall, and leave %d alone\n",
 		counted(p.Refused, "connection"), p.Redirected, p.Allowed)
+	for _, entry := range p.LeftAlone {
+		fmt.Fprintf(c.out, "left alone already, not counted here: %s: %s\n", visible(entry.Name), counted(entry.Count, "connection"))
+	}
 	for i := range p.Identities[:min(len(p.Identities), maxPlanned)] {
 		fmt.Fprintln(c.out)
 		c.printEntry(&p.Identities[i])

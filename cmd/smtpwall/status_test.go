@@ -51,7 +51,13 @@ func TestRelayText(t *testing.T) {
 func working() state {
 	return state{
 		relays: 1,
-		guard:  guard.Status{InForce: true, Applied: true},
+		guard: guard.Status{
+			InForce: true, Applied: true, ModeState: guard.ModeState{Configured: "enforce", Mode: "enforce", Confirmed: true},
+			Allow: []guard.AllowStatus{
+				{Who: "user postfix", Destination: "smtp.example.com:587", Count: 12},
+				{Who: "unit x.service", Destination: "192.0.2.0/24:25", Count: 1, Error: "the unit does not run\x1b"},
+			},
+		},
 		proxy: admin.Status{
 			Started: time.Now().Add(-3 * time.Hour), Sessions: 2,
 			Relays: []relay.Status{{Name: "main", Breaker: relay.BreakerClosed, Cap: 50, Max: 50}},
@@ -66,7 +72,9 @@ func working() state {
 func TestPrintState(t *testing.T) {
 	var out bytes.Buffer
 	(&console{out: &out}).printState(working())
-	for _, want := range []string{", 3h ago, sessions: 2\n", "rules in force", "relay main: ready\n",
+	for _, want := range []string{", 3h ago, sessions: 2\n", "mode enforce\nrules in force",
+		"\nallow user postfix to smtp.example.com:587: 12 connections left alone\n",
+		"\nallow unit x.service to 192.0.2.0/24:25: 1 connection left alone, but not now: the unit does not run\\x1b\n", "relay main: ready\n",
 		"spool: 5 messages (1 active, 3 deferred, 1 hold), 3.0 MiB of 1.0 GiB, the oldest that is not in hold came 1h ago\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())

@@ -69,7 +69,24 @@ func (c *console) printGuard(status guard.Status) {
 		}
 		fmt.Fprintf(c.out, "relay %s (%s): %s%s\n", relay.Name, relay.Host, strings.Join(addresses, ", "), visible(relay.Error))
 	}
+	for i := range status.Allow {
+		c.printAllow(&status.Allow[i])
+	}
 }
+
+// printAllow is one kind of direct connection that is left alone.
+func (c *console) printAllow(entry *guard.AllowStatus) {
+	text := fmt.Sprintf("allow %s: %s left alone", visible(allowText(entry)), counted(entry.Count, "connection"))
+	if !entry.Until.IsZero() {
+		text += ", until " + timeText(entry.Until)
+	}
+	if entry.Error != "" {
+		text += ", but not now: " + visible(entry.Error)
+	}
+	fmt.Fprintln(c.out, text)
+}
+
+func allowText(entry *guard.AllowStatus) string { return entry.Who + " to " + entry.Destination }
 
 func inForce(status guard.Status) string {
 	switch {

@@ -31,6 +31,8 @@ type Options struct {
 	// Now is the time of the plan, Running that the guard runs then.
 	Now     time.Time
 	Running bool
+	// LeftAlone is what the guard has counted of what it left alone.
+	LeftAlone []Count
 	// Since is how far back the events were asked for; zero: all there are.
 	Since time.Time
 	// Started and Ended are the reasons of the guard's mode events when it starts
@@ -183,7 +185,7 @@ func senderPattern(path string) string {
 
 // Plan makes the plan of what was gathered.
 func (g *Gatherer) Plan() Plan {
-	p := Plan{Watch: g.watch(), Identities: []Entry{}}
+	p := Plan{Watch: g.watch(), LeftAlone: g.options.LeftAlone, Identities: []Entry{}}
 	for _, entry := range g.entries {
 		p.Refused += entry.Refused
 		p.Redirected += entry.Redirected

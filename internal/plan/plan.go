@@ -14,6 +14,9 @@ type Plan struct {
 	Refused    uint64 `json:"refused"`
 	Redirected uint64 `json:"redirected"`
 	Allowed    uint64 `json:"allowed"`
+	// LeftAlone counts what the rules in force leave alone, which makes no events:
+	// connections by entry, since the rules came up.
+	LeftAlone []Count `json:"left_alone,omitempty"`
 	// Identities are those that did something, who would be refused the most
 	// first.
 	Identities []Entry `json:"identities"`
