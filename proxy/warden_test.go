@@ -201,9 +201,7 @@ func TestHoldAndRelease(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := b.runner.Release(item); err != nil {
-					t.Fatal(err)
-				}
+				wait(t, "the message is let go", func() bool { return b.runner.Release(item) == nil })
 			}
 			if c.goes {
 				wait(t, "the message is delivered", func() bool { return len(b.relay.Messages()) == 1 })
