@@ -14,13 +14,15 @@ import (
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // reckoning is all that is known of one transaction.
 type reckoning struct {
 	Txn    string        `json:"txn"`
 	Events []audit.Event `json:"events"`
-	Today  *answer       `json:"today"` // by the configuration as it is now
+	Spool  *spool.Item   `json:"spool,omitempty"` // what of it waits still
+	Today  *answer       `json:"today"`           // by the configuration as it is now
 	// Notes say where today's decision rests on less than the one then did.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -83,38 +85,40 @@ func reckon(ctx context.Context, cfg *config.Config, id string, events []audit.E
 	first := &events[0]
 	q := app.Question{
 		Identity: app.IdentityThen(first), Listener: config.ListenerRole(first.Listener),
-		From: first.ReversePath, Size: first.Size, Time: time.Now(), Header: keptHeader(ctx, cfg, id),
+		From: first.ReversePath, Size: first.Size, Time: time.Now(),
 	}
 	for _, rcpt := range first.Recipients {
 		q.To = append(q.To, rcpt.Address)
 	}
+	r := &reckoning{Txn: id, Events: events}
+	r.Spool, q.Header = keptMessage(ctx, cfg, id)
 	standing, unknown := app.AskStanding(ctx, cfg, q.Identity)
 	today, err := newAnswer(cfg, q, standing, unknown)
 	if err != nil {
 		return nil, q, err
 	}
-	r := &reckoning{Txn: id, Events: events, Today: today}
+	r.Today = today
 	r.note(&q)
 	return r, q, nil
 }
 
-// keptHeader is the header section of a message that the spool still has; nil
-// if it has none, or we may not look.
-func keptHeader(ctx context.Context, cfg *config.Config, id string) []byte {
+// keptMessage is a message that the spool still has, and its header section;
+// nil if it has none, or we may not look.
+func keptMessage(ctx context.Context, cfg *config.Config, id string) (*spool.Item, []byte) {
 	queue, err := app.OpenQueue(ctx, cfg)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	_, content, err := queue.Message(ctx, id)
+	item, content, err := queue.Message(ctx, id)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	defer content.Close()
 	head, err := io.ReadAll(io.LimitReader(content, maxHeader))
 	if err != nil {
-		return nil
+		return &item, nil
 	}
-	return headerSection(head)
+	return &item, headerSection(head)
 }
 
 // note says what the log does not tell.
@@ -142,6 +146,9 @@ func (c *console) printReckoning(r *reckoning, q app.Question) error {
 	fmt.Fprintln(c.out, "what happened:")
 	for _, event := range r.Events {
 		fmt.Fprintln(c.out, indented(audit.Text(event)))
+	}
+	if r.Spool != nil {
+		fmt.Fprintf(c.out, "now in the spool: %s, next try: %s, %s\n", stateText(*r.Spool), nextText(*r.Spool, q.Time), visible(whyText(*r.Spool)))
 	}
 	fmt.Fprintln(c.out, "\nby the configuration of today")
 	r.Today.print(c.out, q.Time)

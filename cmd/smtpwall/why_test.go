@@ -164,12 +164,12 @@ func TestWhyInJSON(t *testing.T) {
 func TestWhyReadsTheSpool(t *testing.T) {
 	config := file(t, testedConfig)
 	fillLogs(t, filepath.Dir(config))
-	item := letter(txnHeader, 1, spool.Hold, spool.Progress{Hold: spool.HoldPolicy})
+	item := letter(txnHeader, 1, spool.Hold, spool.Progress{Hold: spool.HoldPolicy, Reason: "refused today"})
 	p := &limitedProxy{&fakeProxy{items: []spool.Item{item}, text: map[string]string{txnHeader: "Received: x\r\nFrom: x@example.org\r\n\r\nhi\r\n"}}, nil}
 	p.answers(t, config)
 	status, out, err := run(t, "", "why", txnHeader, "--config", config)
 	if status != exitDone || !strings.HasSuffix(out, "\ntoday deny: From field not allowed for this identity (rule \"root\"), as then\n") ||
-		!strings.Contains(out, "\n  header x@example.org  deny ") || strings.Contains(out, "note: the From field") {
+		!strings.Contains(out, "\nnow in the spool: hold (policy), next try: -, policy: refused today\n") || !strings.Contains(out, "\n  header x@example.org  deny ") || strings.Contains(out, "note: the From field") {
 		t.Errorf("%d, %s\n%s", status, err, out)
 	}
 }

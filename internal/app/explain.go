@@ -92,10 +92,8 @@ func Explain(cfg *config.Config, q Question) (Explanation, error) {
 		Identity: keysOf(&q.Identity).own, Listener: q.Listener,
 		Rules: rules.Explain(q.Identity, listener), Budgets: []Budget{}, Ladder: []string{},
 	}
-	session := rules.Session(q.Identity, listener)
-	e.decided = ruleOf(cfg, session.Rule)
-	e.Relay = session.Relay
-	e.judge(rules, &q, session)
+	e.judge(rules.For(q.Identity, listener), rules.Session(q.Identity, listener), &q)
+	e.decided = ruleOf(cfg, e.Stages[0].Rule)
 	e.checkSize(cfg, q.Size)
 	e.suspend(&q)
 	e.limit(cfg, &q)
@@ -112,17 +110,17 @@ func Explain(cfg *config.Config, q Question) (Explanation, error) {
 func (e *Explanation) Decider() *config.Rule { return e.decided }
 
 // judge goes through the dialogue.
-func (e *Explanation) judge(rules *policy.Policy, q *Question, session policy.Decision) {
-	listener := string(q.Listener)
+func (e *Explanation) judge(ruling policy.Ruling, session policy.Decision, q *Question) {
+	e.Relay = session.Relay
 	e.add(StageSession, "", session)
 	if q.From != "" {
-		e.add(StageMail, q.From, rules.Sender(q.Identity, listener, strings.TrimPrefix(q.From, audit.NullReversePath)))
+		e.add(StageMail, q.From, ruling.Sender(strings.TrimPrefix(q.From, audit.NullReversePath)))
 	}
 	for _, address := range q.To {
-		e.add(StageRcpt, address, rules.Recipient(q.Identity, listener, address))
+		e.add(StageRcpt, address, ruling.Recipient(address))
 	}
 	if q.Header != nil {
-		e.add(StageHeader, fromOf(q.Header), rules.Header(q.Identity, listener, q.Header))
+		e.add(StageHeader, fromOf(q.Header), ruling.Header(q.Header))
 	}
 	e.conclude()
 }

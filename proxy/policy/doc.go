@@ -1,6 +1,7 @@
 // Package policy decides who may send what: a pure function of the rules, the
 // identity behind a session and one thing that it asks for. Every answer names
-// its reason and the rule that gave it.
+// its reason and the rule that gave it, and Explain says why each rule fits or
+// does not.
 //
 // It trusts the proven attributes of an Identity (the caller fills them from
 // the kernel only) and the account that AUTH verified. It does not trust

@@ -30,7 +30,9 @@ func TestZeroValuesDeny(t *testing.T) {
 	var result Result
 	var decision Decision
 	var rule Rule
-	if result != Deny || decision.Result != Deny || rule.Decision != Deny {
+	var ruling Ruling
+	asked := ruling.Sender("").Result == Deny && ruling.Recipient("a@b").Result == Deny && ruling.Header(nil).Result == Deny
+	if result != Deny || decision.Result != Deny || rule.Decision != Deny || !asked {
 		t.Error("a forgotten field allows")
 	}
 }
