@@ -52,7 +52,7 @@ func working() state {
 	return state{
 		relays: 1,
 		guard: guard.Status{
-			InForce: true, Applied: true, ModeState: guard.ModeState{Configured: "enforce", Mode: "enforce", Confirmed: true},
+			InForce: true, Applied: true, Mode: "enforce", Lock: "held", ModeState: guard.ModeState{Configured: "enforce", Mode: "enforce", Confirmed: true},
 			Allow: []guard.AllowStatus{
 				{Who: "user postfix", Destination: "smtp.example.com:587", Count: 12},
 				{Who: "unit x.service", Destination: "192.0.2.0/24:25", Count: 1, Error: "the unit does not run\x1b"},
@@ -72,7 +72,7 @@ func working() state {
 func TestPrintState(t *testing.T) {
 	var out bytes.Buffer
 	(&console{out: &out}).printState(working())
-	for _, want := range []string{", 3h ago, sessions: 2\n", "mode enforce\nrules in force",
+	for _, want := range []string{", 3h ago, sessions: 2\n", "mode enforce, rules in force, lock table held\n",
 		"\nallow user postfix to smtp.example.com:587: 12 connections left alone\n",
 		"\nallow unit x.service to 192.0.2.0/24:25: 1 connection left alone, but not now: the unit does not run\\x1b\n", "relay main: ready\n",
 		"spool: 5 messages (1 active, 3 deferred, 1 hold), 3.0 MiB of 1.0 GiB, the oldest that is not in hold came 1h ago\n"} {
@@ -84,7 +84,11 @@ func TestPrintState(t *testing.T) {
 		t.Errorf("what is well is not:\n%s", out.String())
 	}
 	out.Reset()
+	if strings.Count(out.String(), "mode ") != 1 {
+		t.Errorf("the mode is as configured, and more is said of it:\n%s", out.String())
+	}
 	s := working()
+	s.guard.ModeState.Confirmed, s.guard.ModeState.Until = false, time.Now().Add(time.Hour)
 	s.relays, s.spool.Corrupt, s.proxy.Suspended = 0, 2, 3
 	s.guard.Conditions = map[string]string{"relays": "no address of main"}
 	s.proxy.Conditions = map[string]string{"relay main": "no route\x1b", "audit": "disk full"}
@@ -94,8 +98,10 @@ func TestPrintState(t *testing.T) {
 		"degraded: audit: disk full\n" +
 		"degraded: relay main: no route\\x1b\n" +
 		"degraded: spool: 2 messages are damaged and put aside, in corrupt/\n"
-	if !strings.Contains(out.String(), "\nsuspended: 3, whom smtpwall suspend lists\n") {
-		t.Errorf("nothing is said of suspensions:\n%s", out.String())
+	for _, want := range []string{"\nsuspended: 3, whom smtpwall suspend lists\n", "\nmode enforce, on trial until "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in:\n%s", want, out.String())
+		}
 	}
 	if !strings.HasSuffix(out.String(), want) {
 		t.Errorf("%s\nwant at the end:\n%s", out.String(), want)

@@ -58,8 +58,10 @@ func (c *console) printConditions(s state) {
 }
 
 func (c *console) printGuard(status guard.Status) {
-	fmt.Fprintf(c.out, "mode %s\n", modeLine(&status.ModeState))
-	fmt.Fprintf(c.out, "rules %s, lock table %s\n", inForce(status), status.Lock)
+	fmt.Fprintf(c.out, "mode %s, rules %s, lock table %s\n", status.Mode, inForce(status), status.Lock)
+	if state := &status.ModeState; !state.Confirmed || state.Mode != state.Configured {
+		fmt.Fprintf(c.out, "mode %s\n", modeLine(state))
+	}
 	fmt.Fprintf(c.out, "%d attempts recorded, %d packets counted, %d changes of the rules put back\n",
 		status.Attempts, status.Packets, status.Drifts)
 	for _, relay := range status.Relays {
