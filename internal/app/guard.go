@@ -108,7 +108,7 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 	made := guard.Options{
 		Rules: RuleOptions(options.Config, options.Owner), Relays: guardRelays(options.Config),
 		Allow: guardAllow(options.Config),
-		Lock: true, RemoveOnExit: options.RemoveOnExit,
+		Lock:  true, RemoveOnExit: options.RemoveOnExit,
 		Socket: GuardSocket(), SocketGID: int(options.Owner.GID), State: guardState(),
 		Logger: options.Log, Ready: options.Ready, StoredFDs: options.Stored, OnReload: p.reload,
 	}

@@ -154,8 +154,10 @@ func (s *search) unitPart(path string, ids []uint64) error {
 // holdsContainers tells whether a control group below would be a container, had
 // it the name of one.
 func holdsContainers(path string) bool {
-	_, container := peer.ParseCGroup(path + "/" + strings.Repeat("0", 64))
-	return container != ""
+	id := strings.Repeat("0", 64)
+	_, plain := peer.ParseCGroup(path + "/" + id)
+	_, scope := peer.ParseCGroup(path + "/docker-" + id + ".scope")
+	return plain != "" || scope != ""
 }
 
 func place(ids []uint64, unit, container string) placed {
