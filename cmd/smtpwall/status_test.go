@@ -83,10 +83,10 @@ func TestPrintState(t *testing.T) {
 	if strings.Contains(out.String(), "degraded") || strings.Contains(out.String(), "no relay") {
 		t.Errorf("what is well is not:\n%s", out.String())
 	}
-	out.Reset()
 	if strings.Count(out.String(), "mode ") != 1 {
 		t.Errorf("the mode is as configured, and more is said of it:\n%s", out.String())
 	}
+	out.Reset()
 	s := working()
 	s.guard.ModeState.Confirmed, s.guard.ModeState.Until = false, time.Now().Add(time.Hour)
 	s.relays, s.spool.Corrupt, s.proxy.Suspended = 0, 2, 3
