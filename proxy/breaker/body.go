@@ -36,7 +36,7 @@ type Body struct {
 	text digest // what all readers have in common
 	all  digest // with capitals, numbers and tags
 	read int    // octets looked at
-	soft int    // where a "=" was last, counted from 1; 0 is nowhere
+	soft int    // where a line break that is none would be: behind "="
 
 	skip    byte // what comes before the next one of these does not count; 0 is nothing
 	opened  bool // the last octet was "<"
@@ -107,32 +107,40 @@ func (b *Body) Reset() { *b = Body{} }
 // letters and mark would come to, several times as fast. Most of what counts
 // comes through here.
 func (b *Body) plain(p []byte) int {
-	if b.inTag || b.inStyle || b.text.size < leastText || !b.word.isNew() {
+	if b.inTag || b.inStyle || !b.word.isNew() {
 		return 0
 	}
-	text, n := b.text, 0
-	for len(p)-n > 8 && text.size < bodyCounts {
+	n := 0
+	for len(p)-n > 8 && b.text.size < bodyCounts {
 		octets := binary.LittleEndian.Uint64(p[n:])
 		run := letterRun(octets)
 		if run == 8 || classes[p[n+run]] != space {
 			break
 		}
+		octets &= 1<<(8*run) - 1
+		if octets&high != 0 { // not ASCII
+			break
+		}
 		n += run + 1
-		mask := uint64(1)<<(8*run) - 1
-		small := octets & mask & each(0x20)
-		switch {
-		case octets&mask&each(0x80) != 0:
-			b.text = text
-			return n - run - 1
-		case run == 0 || octets&0x20 == 0 && (small != 0 || run == 1): // nothing, or a name
-		default:
-			text.hash = mix(text.hash, mix(0, (octets|each(0x20))&mask^uint64(run)<<56))
-			text.size += run
+		if run > 0 {
+			b.plainWord(octets, run)
 		}
 	}
-	b.text = text
-	b.done = text.size >= bodyCounts
+	b.done = b.text.size >= bodyCounts
 	return n
+}
+
+// plainWord adds a word of less than eight ASCII letters.
+func (b *Body) plainWord(octets uint64, size int) {
+	hash := mix(0, octets|smallBit&(1<<(8*size)-1)^uint64(size)<<56)
+	if b.text.size < leastText {
+		b.all.add(hash, size)
+	}
+	isName := octets&0x20 == 0 && (octets&smallBit != 0 || size == 1)
+	if !isName {
+		b.text.hash = mix(b.text.hash, hash)
+		b.text.size += size
+	}
 }
 
 // open says whether an octet after "<" begins a tag.
@@ -167,7 +175,11 @@ func (b *Body) mark(c byte, at int) {
 // isSoft says that a CR or LF ends a line which goes on in the next (RFC 2045
 // section 6.7): "=" CRLF.
 func (b *Body) isSoft(c byte, at int) bool {
-	return b.soft != 0 && (c == '\r' && b.soft == at || c == '\n' && (b.soft == at || b.soft == at-1))
+	soft := b.soft == at && at > 0 && (c == '\r' || c == '\n')
+	if soft && c == '\r' {
+		b.soft = at + 1
+	}
+	return soft
 }
 
 // endWord adds the word to the digests it belongs to.

@@ -185,6 +185,11 @@ func fill(random *rand.Rand, text string) string {
 func FuzzBodyInPieces(f *testing.F) {
 	f.Add([]byte(letterText), uint64(1))
 	f.Add([]byte(html("a1", "red")), uint64(2))
+	for i, text := range templates {
+		f.Add([]byte(fill(rand.New(rand.NewPCG(1, 1)), text)), uint64(i))
+	}
+	f.Add([]byte(" =s\nb =\r\nc d=\r\ne f=\ng h=\r\r\ni =\n <sty=\r\nle>x</style> http\r ?y <"), uint64(71))
+	f.Add([]byte("I am Élise. É é A B c I'm ok3 MARY aé BB cC "), uint64(9))
 	f.Add([]byte("a=\r\nb <sty=\r\nle>x</style> 12 3a@b --c https://x?y <"), uint64(3))
 	f.Fuzz(func(t *testing.T, text []byte, seed uint64) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -198,6 +203,13 @@ func FuzzBodyInPieces(f *testing.F) {
 		}
 		if got, want := pieces.Sum(), digestOf(string(text)); got != want {
 			t.Fatalf("in pieces %x, at once %x", got, want)
+		}
+		var octets Body // too short a write for the quick way
+		for i := range text {
+			octets.Write(text[i : i+1])
+		}
+		if got, want := octets.Sum(), digestOf(string(text)); got != want {
+			t.Fatalf("octet by octet %x, at once %x", got, want)
 		}
 		pieces.Reset()
 		if pieces != (Body{}) {

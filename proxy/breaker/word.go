@@ -57,12 +57,12 @@ func (w *word) take(octets uint64, n int) {
 	}
 	w.length += n
 	w.seen |= upper
-	if octets&each(0x80|0x20) != 0 { // what is not ASCII counts as small, too
+	if octets&(high|smallBit) != 0 { // what is not ASCII counts as small, too
 		w.seen |= small
 	}
 	w.digits = false
 	if !w.cut {
-		w.add(octets|each(0x20)&(1<<(8*n)-1), n)
+		w.add(octets|smallBit&(1<<(8*n)-1), n)
 	}
 }
 
@@ -181,8 +181,15 @@ func classify() (table [256]class) {
 	return table
 }
 
-// each has an octet eight times.
-func each(c byte) uint64 { return 0x0101010101010101 * uint64(c) }
+// Octets, eight times: added to an octet below 0x80, fromA sets its highest bit
+// from "a" on, and beyondZ after "z".
+const (
+	ones     = 0x0101010101010101
+	high     = 0x80 * ones
+	smallBit = 0x20 * ones
+	fromA    = (0x80 - 'a') * ones
+	beyondZ  = (0x80 - 'z' - 1) * ones
+)
 
 // load reads eight octets, the first one lowest; zero octets follow the last.
 func load(p []byte) uint64 {
@@ -199,15 +206,14 @@ func load(p []byte) uint64 {
 // letterBits has the highest bit of each octet that is a letter: one between
 // "a" and "z" once the bit of small letters is set, or not ASCII.
 func letterBits(octets uint64) uint64 {
-	low := (octets | each(0x20)) & each(0x7f)
-	fromA := low + each(0x80-'a')
-	beyondZ := low + each(0x80-'z'-1)
-	return (fromA&^beyondZ | octets) & each(0x80)
+	low := (octets | smallBit) & (high - ones)
+	return ((low+fromA)&^(low+beyondZ) | octets) & high
 }
 
-// letterRun is how many of eight octets are letters before one is none.
+// letterRun is how many of eight octets are letters before one is none. It and
+// letterBits are as short as the compiler wants them for use in place.
 func letterRun(octets uint64) int {
-	return bits.TrailingZeros64(^letterBits(octets)&each(0x80)) / 8
+	return int(uint(bits.TrailingZeros64(letterBits(octets)^high)) >> 3)
 }
 
 // styleHash is the hash of the word "style".
