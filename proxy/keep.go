@@ -184,6 +184,9 @@ func (s *session) keptIdentity() spool.Identity {
 	}
 	if id.Proven {
 		kept.UID = &id.UID
+		if s.peer.Owned {
+			kept.Owner = &s.peer.Owner
+		}
 	}
 	return kept
 }

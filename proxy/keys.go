@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/smtpwall/smtpwall/proxy/spool"
@@ -30,7 +29,7 @@ func keysOf(id spool.Identity) *keys {
 	case id.Container != "":
 		k.container = "container:" + id.Container
 	case id.UID != nil:
-		k.user = "user:uid:" + strconv.FormatUint(uint64(*id.UID), 10)
+		k.user = "user:" + k.identity
 	}
 	if id.Account != "" {
 		k.account = "account:" + id.Account

@@ -148,10 +148,7 @@ func (s *session) identify() {
 		s.role = Intercepted
 	}
 	if s.peer.Proven {
-		s.peerKey = "uid:" + strconv.FormatUint(uint64(s.peer.UID), 10)
-		if s.peer.Container != "" { // whose root can be any uid
-			s.peerKey = "container:" + s.peer.Container
-		}
+		s.peerKey = s.keys().identity
 		return
 	}
 	s.peerKey = "address:" + network(s.peer.Remote.Addr())

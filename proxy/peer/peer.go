@@ -26,6 +26,10 @@ type Peer struct {
 	// UID is the owner of the peer's socket as seen from our user
 	// namespace, NoUID unless Proven.
 	UID uint32
+	// Owned says that /etc/subuid gives UID to the user Owner for its user
+	// namespaces; only if Proven.
+	Owned bool
+	Owner uint32
 	// User and Groups are the names that /etc/passwd and /etc/group give
 	// the UID, the primary group first.
 	User   string
@@ -202,6 +206,7 @@ func (id *Identifier) Unix(conn *net.UnixConn) Peer {
 	}
 	p.Proven, p.UID = true, cred.uid
 	p.User, p.Groups = id.users.Lookup(p.UID)
+	p.Owner, p.Owned = id.users.Owner(p.UID)
 	p.PID, p.Exe = int(cred.pid), cred.exe
 	if cg, ok := id.cgroups.lookup(cred.cgroupID); ok {
 		p.CGroup, p.Unit, p.Container = cg.path, cg.unit, cg.container
@@ -219,6 +224,7 @@ func (id *Identifier) describe(p Peer, found owner) Peer {
 	}
 	p.Proven, p.UID = true, found.uid
 	p.User, p.Groups = id.users.Lookup(p.UID)
+	p.Owner, p.Owned = id.users.Owner(p.UID)
 	if cg, ok := id.cgroups.lookup(found.cgroup); ok {
 		p.CGroup, p.Unit, p.Container = cg.path, cg.unit, cg.container
 	}

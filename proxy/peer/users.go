@@ -22,6 +22,7 @@ import (
 // a uid and no name.
 type Users struct {
 	passwd, group string
+	subuid        string // "" is none
 	log           *zap.Logger
 	mu            sync.Mutex // held while the files are read
 	table         atomic.Pointer[userTable]
@@ -33,10 +34,11 @@ type Users struct {
 // a name may be that much out of date, an id never is.
 const recheckUsers = time.Second
 
-// userTable is one reading of both files; it never changes.
+// userTable is one reading of the files; it never changes.
 type userTable struct {
-	passwdStamp, groupStamp fileStamp
-	byUID                   map[uint32]userEntry
+	passwdStamp, groupStamp, subuidStamp fileStamp
+	byUID                                map[uint32]userEntry
+	subordinates                         []subordinates // by their first uid
 }
 
 type userEntry struct {
@@ -54,9 +56,9 @@ type fileStamp struct {
 // NewUsers reads nothing yet. Empty paths mean /etc/passwd and /etc/group; a
 // nil log means none.
 func NewUsers(passwd, group string, log *zap.Logger) *Users {
-	u := &Users{passwd: "/etc/passwd", group: "/etc/group", log: log, recheck: recheckUsers}
+	u := &Users{passwd: "/etc/passwd", group: "/etc/group", subuid: "/etc/subuid", log: log, recheck: recheckUsers}
 	if passwd != "" {
-		u.passwd = passwd
+		u.passwd, u.subuid = passwd, "" // the ranges are those of other users
 	}
 	if group != "" {
 		u.group = group
@@ -105,7 +107,16 @@ func (u *Users) current() *userTable {
 func (t *userTable) fresh(u *Users) bool {
 	passwd, perr := stamp(u.passwd)
 	group, gerr := stamp(u.group)
-	return perr == nil && gerr == nil && t.passwdStamp == passwd && t.groupStamp == group
+	return perr == nil && gerr == nil && t.passwdStamp == passwd && t.groupStamp == group && t.subuidStamp == u.subuidStamp()
+}
+
+// subuidStamp is zero where there is no such file.
+func (u *Users) subuidStamp() fileStamp {
+	if u.subuid == "" {
+		return fileStamp{}
+	}
+	s, _ := stamp(u.subuid)
+	return s
 }
 
 // read takes the stamps before the content: a change in between is then seen
@@ -116,6 +127,7 @@ func (u *Users) read() (*userTable, error) {
 	if err := errors.Join(perr, gerr); err != nil {
 		return nil, err
 	}
+	subuid := u.subuidStamp()
 	gids, members, err := readGroups(u.group)
 	if err != nil {
 		return nil, err
@@ -124,7 +136,11 @@ func (u *Users) read() (*userTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &userTable{passwdStamp: passwd, groupStamp: group, byUID: byUID}, nil
+	t := &userTable{passwdStamp: passwd, groupStamp: group, subuidStamp: subuid, byUID: byUID}
+	if u.subuid != "" {
+		t.subordinates, err = readSubordinates(u.subuid, byUID)
+	}
+	return t, err
 }
 
 // readUsers reads name:password:uid:gid:… lines; the first line of a uid counts,

@@ -36,7 +36,9 @@ type Entry struct {
 // Identity is the attributes that policy decides by. Empty is unknown.
 type Identity struct {
 	// UID is nil unless the kernel vouched for it.
-	UID       *uint32  `json:"peer_uid,omitempty"`
+	UID *uint32 `json:"peer_uid,omitempty"`
+	// Owner is the user who has UID as a subordinate one, nil if it is nobody's.
+	Owner     *uint32  `json:"peer_owner,omitempty"`
 	User      string   `json:"peer_user,omitempty"`
 	Groups    []string `json:"peer_groups,omitempty"`
 	Unit      string   `json:"peer_unit,omitempty"`
@@ -55,13 +57,16 @@ const noticeKey = "notice"
 // Key is who the message counts for, one word for each: "notice" for our own,
 // even where it is known for whom they are, since a sender whose messages have
 // taken all his room must be told of them still; else the most telling proven
-// attribute, else the account: "container:X", "uid:N", "account:NAME" or "unknown".
+// attribute, else the account: "container:X", "uid:N" (of the owner where the uid
+// is a subordinate one, of which that has as many as it likes), "account:NAME" or "unknown".
 func (id Identity) Key() string {
 	switch {
 	case id.Notice:
 		return noticeKey
 	case id.Container != "":
 		return "container:" + id.Container
+	case id.Owner != nil:
+		return "uid:" + strconv.FormatUint(uint64(*id.Owner), 10)
 	case id.UID != nil:
 		return "uid:" + strconv.FormatUint(uint64(*id.UID), 10)
 	case id.Account != "":
