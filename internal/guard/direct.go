@@ -38,6 +38,7 @@ type direct struct {
 	placed    []placed
 	tree      error // why placed is not known at all
 	inForce   LeftAlone
+	judged    []judged // as of then
 }
 
 // LeftAlone is what the rules have of the entries and of the suspended.
@@ -232,11 +233,11 @@ func (d *direct) next(now time.Time) (at time.Time) {
 	return at
 }
 
-// took notes what the rules have, after they were put up.
-func (d *direct) took(f LeftAlone) {
+// took notes what the rules have, and why not more.
+func (d *direct) took(f LeftAlone, entries []judged) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.inForce = f
+	d.inForce, d.judged = f, entries
 }
 
 func (d *direct) inRules() LeftAlone {
@@ -272,13 +273,14 @@ func (all destinations) contain(remote netip.AddrPort) bool {
 	})
 }
 
-// status are the entries with their counts, as the kernel's counters have them.
-func (d *direct) status(now time.Time, proxy uint32, count func(name string) uint64) []AllowStatus {
-	f, entries := d.wanted(now, proxy)
-	all := make([]AllowStatus, 0, len(entries))
-	for _, a := range entries {
+// status are the entries as the rules have them, with their counts.
+func (d *direct) status(count func(name string) uint64) []AllowStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]AllowStatus, 0, len(d.judged))
+	for _, a := range d.judged {
 		s := AllowStatus{Who: a.who(), Destination: a.destination(), Until: a.Until, Count: count(a.name())}
-		for _, r := range f.Allow {
+		for _, r := range d.inForce.Allow {
 			if r.Name == a.name() {
 				s.Networks = r.Networks
 			}
@@ -299,7 +301,11 @@ func (g *Guard) refreshDirect(ctx context.Context) error {
 	o := g.options()
 	wanted, entries := g.direct.wanted(g.clock.now(), o.Rules.ProxyUID)
 	g.conditions.set("allow", told(entries))
-	if g.isReleased() || reflect.DeepEqual(wanted, g.direct.inRules()) {
+	if g.isReleased() {
+		return nil
+	}
+	if reflect.DeepEqual(wanted, g.direct.inRules()) {
+		g.direct.took(wanted, entries)
 		return nil
 	}
 	return g.apply(ctx, o.Rules)

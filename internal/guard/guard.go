@@ -335,12 +335,12 @@ func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 // apply needs applying.
 func (g *Guard) apply(ctx context.Context, o rules.Options) error {
 	o.Relays = g.relays.addresses()
-	leftAlone, _ := g.direct.wanted(g.clock.now(), o.ProxyUID)
+	leftAlone, entries := g.direct.wanted(g.clock.now(), o.ProxyUID)
 	if err := g.settled(g.firewall.Apply(ctx, leftAlone.Into(o))); err != nil {
 		return err
 	}
 	g.relays.took(o.Relays)
-	g.direct.took(leftAlone)
+	g.direct.took(leftAlone, entries)
 	return nil
 }
 

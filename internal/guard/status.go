@@ -41,7 +41,7 @@ func (g *Guard) Status(ctx context.Context) (Status, error) {
 		LeftAlone:  leftAlone,
 	}
 	s.Suspended, _ = g.direct.suspendedNow()
-	s.Allow = g.direct.status(g.clock.now(), o.ProxyUID, func(name string) uint64 {
+	s.Allow = g.direct.status(func(name string) uint64 {
 		return kernel.Counters[rules.CounterAllow+name].Packets
 	})
 	for _, name := range []string{rules.CounterOut, rules.CounterForward} {

@@ -179,23 +179,18 @@ func isAttempt(to netip.AddrPort) func(audit.Event) bool {
 	return func(e audit.Event) bool { return e.Kind == audit.KindAttempt && e.Destination == to }
 }
 
-// guardCGroup makes a cgroup that looks like that of a unit or of a container.
+// guardCGroup makes a cgroup that looks like that of a unit or of a container,
+// for the time of the test.
 func guardCGroup(t *testing.T, name string) *os.File {
 	t.Helper()
-	mount := ""
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
-			mount = f[1]
-		}
-	}
-	if mount == "" {
-		t.Fatal("no cgroup2 hierarchy is mounted")
-	}
-	dir := filepath.Join(mount, name)
+	f := openCGroup(t, name)
+	t.Cleanup(func() { closeCGroup(t, f) })
+	return f
+}
+
+func openCGroup(t *testing.T, name string) *os.File {
+	t.Helper()
+	dir := filepath.Join(cgroup2(t), name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -203,13 +198,13 @@ func guardCGroup(t *testing.T, name string) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		f.Close()
-		if err := os.Remove(dir); err != nil {
-			t.Error(err)
-		}
-	})
 	return f
+}
+
+func closeCGroup(t *testing.T, f *os.File) {
+	t.Helper()
+	f.Close()
+	removeCGroup(t, f.Name())
 }
 
 // startIn starts a command in a cgroup. It ends with the test, before the cgroup.
