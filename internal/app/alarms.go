@@ -141,23 +141,26 @@ func (a *alarms) lookRegularly(ctx context.Context, conditions func() map[string
 func (a *alarms) compare(before, now map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if _, known := before[name]; !known {
-			a.raise(kindOfCondition(name), "", name+": "+now[name])
+			kind, part := kindOfCondition(name)
+			a.raise(kind, part, name+": "+now[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(before)) {
 		if _, still := now[name]; !still {
-			a.raise(kindOfCondition(name), "", name+": over")
+			kind, part := kindOfCondition(name)
+			a.raise(kind, part, name+": over")
 		}
 	}
 }
 
-// kindOfCondition is the event that a condition is one of.
-func kindOfCondition(name string) string {
-	kind, _, _ := strings.Cut(name, " ")
+// kindOfCondition is the event that a condition is one of, and which relay,
+// certificate or filter has it: each of them is told of by itself.
+func kindOfCondition(name string) (kind, part string) {
+	kind, part, _ = strings.Cut(name, " ")
 	if kind == "limits" {
-		return config.AlertLimit
+		return config.AlertLimit, ""
 	}
-	return kind
+	return kind, part
 }
 
 func (a *alarms) close(ctx context.Context) error { return a.alerter.Close(ctx) }
