@@ -212,6 +212,9 @@ func table(w io.Writer, fill func(row func(columns ...string))) {
 func policyIdentityText(id policy.Identity) string {
 	kept := app.SpoolIdentity(id)
 	text := identityText(kept)
+	if kept.Owner != nil {
+		text += fmt.Sprintf(", subordinate to uid %d", *kept.Owner)
+	}
 	if len(kept.Groups) > 0 {
 		text += ", groups " + visible(strings.Join(kept.Groups, " "))
 	}

@@ -87,16 +87,16 @@ func Explain(cfg *config.Config, q Question) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, fmt.Errorf("%w: policy: %w", ErrConfiguration, err)
 	}
-	listener := string(q.Listener)
+	listener, keys := string(q.Listener), keysOf(SpoolIdentity(q.Identity))
 	e := Explanation{
-		Identity: keysOf(&q.Identity).own, Listener: q.Listener,
+		Identity: keys.own, Listener: q.Listener,
 		Rules: rules.Explain(q.Identity, listener), Budgets: []Budget{}, Ladder: []string{},
 	}
 	e.judge(rules.For(q.Identity, listener), rules.Session(q.Identity, listener), &q)
 	e.decided = ruleOf(cfg, e.Stages[0].Rule)
 	e.checkSize(cfg, q.Size)
-	e.suspend(&q)
-	e.limit(cfg, &q)
+	e.suspend(&q, keys)
+	e.limit(cfg, &q, keys)
 	for i := range cfg.Filters {
 		e.Filters = append(e.Filters, cfg.Filters[i].Name)
 	}
@@ -149,8 +149,8 @@ func (e *Explanation) checkSize(cfg *config.Config, size int64) {
 
 // suspend puts a suspension above every rule, as a session does. One that has an
 // end only defers.
-func (e *Explanation) suspend(q *Question) {
-	keys := keysOf(&q.Identity).suspendable()
+func (e *Explanation) suspend(q *Question, k identityKeys) {
+	keys := k.suspendable()
 	for i := range q.Suspensions {
 		s := &q.Suspensions[i]
 		over := !s.Until.IsZero() && !s.Until.After(q.Time)
@@ -169,7 +169,7 @@ func (e *Explanation) suspend(q *Question) {
 }
 
 // limit says what must have room.
-func (e *Explanation) limit(cfg *config.Config, q *Question) {
+func (e *Explanation) limit(cfg *config.Config, q *Question, k identityKeys) {
 	for _, rung := range cfg.Policy.LadderFor(e.decided) {
 		e.Ladder = append(e.Ladder, rung.String())
 	}
@@ -183,7 +183,7 @@ func (e *Explanation) limit(cfg *config.Config, q *Question) {
 		}
 		e.Budgets = append(e.Budgets, b)
 	}
-	k, above := keysOf(&q.Identity), &cfg.Policy.Budgets
+	above := &cfg.Policy.Budgets
 	add(k.own, cfg.Policy.LimitsFor(e.decided))
 	if q.From != "" {
 		add("sender:"+k.own+":"+strings.ToLower(strings.TrimPrefix(q.From, audit.NullReversePath)), above.Sender)

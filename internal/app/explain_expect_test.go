@@ -8,6 +8,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 func TestExpectations(t *testing.T) {
@@ -103,5 +104,26 @@ func TestIdentityThen(t *testing.T) {
 	}
 	if id := IdentityThen(&audit.Event{PeerUser: "root"}); id.Proven || id.User != "" {
 		t.Errorf("a name without a proven uid: %+v", id)
+	}
+}
+
+// A user has as many subordinate uids as it likes, and one room.
+func TestKeysOf(t *testing.T) {
+	uid, owner := uint32(100033), uint32(1000)
+	for _, c := range []struct {
+		kept spool.Identity
+		want identityKeys
+	}{
+		{spool.Identity{UID: &owner, User: "bob", Unit: "a.service"}, identityKeys{own: "uid:1000", user: "user:uid:1000", unit: "unit:a.service"}},
+		{spool.Identity{UID: &uid, Owner: &owner}, identityKeys{own: "uid:1000", user: "user:uid:1000"}},
+		{spool.Identity{UID: &uid, Owner: &owner, Container: "c"}, identityKeys{own: "container:c", container: "container:c"}},
+		{spool.Identity{UID: &owner, Account: "shop", Unit: "session-1.scope"}, identityKeys{own: "uid:1000", user: "user:uid:1000", account: "account:shop"}},
+		{spool.Identity{Account: "shop"}, identityKeys{own: "account:shop", account: "account:shop"}},
+		{spool.Identity{User: "nobody-here"}, identityKeys{own: unstated}},
+		{spool.Identity{}, identityKeys{own: "unknown"}},
+	} {
+		if got := keysOf(c.kept); got != c.want {
+			t.Errorf("%+v: %+v, want %+v", c.kept, got, c.want)
+		}
 	}
 }

@@ -112,25 +112,22 @@ type identityKeys struct{ own, unit, container, user, account string }
 // unstated is the key of a question that does not say enough to have one.
 const unstated = "uid:?"
 
-func keysOf(id *policy.Identity) (k identityKeys) {
-	k.own = SpoolIdentity(*id).Key()
-	if id.Account != "" {
-		k.account = "account:" + id.Account
-	}
-	if !id.Proven {
-		return k
+func keysOf(kept spool.Identity) (k identityKeys) {
+	k.own = kept.Key()
+	if kept.Account != "" {
+		k.account = "account:" + kept.Account
 	}
 	// A login is no unit of its own: a new one would be new room.
-	if id.Unit != "" && !strings.HasSuffix(id.Unit, ".scope") {
-		k.unit = "unit:" + id.Unit
+	if kept.Unit != "" && !strings.HasSuffix(kept.Unit, ".scope") {
+		k.unit = "unit:" + kept.Unit
 	}
 	switch {
-	case id.Container != "":
-		k.container = "container:" + id.Container
-	case id.UID == noUID:
-		k.own = unstated
-	default:
+	case kept.Container != "":
+		k.container = k.own
+	case kept.UID != nil:
 		k.user = "user:" + k.own
+	case kept.User+kept.Unit != "":
+		k.own = unstated
 	}
 	return k
 }
@@ -150,11 +147,16 @@ func (k identityKeys) suspendable() []string {
 // nobody proved is left out, and so is a uid that a question did not name.
 func SpoolIdentity(id policy.Identity) spool.Identity {
 	kept := spool.Identity{Account: id.Account}
-	if id.Proven {
-		kept.User, kept.Groups, kept.Unit, kept.Container = id.User, id.Groups, id.Unit, id.Container
-		if id.UID != noUID {
-			kept.UID = &id.UID
-		}
+	if !id.Proven {
+		return kept
+	}
+	kept.User, kept.Groups, kept.Unit, kept.Container = id.User, id.Groups, id.Unit, id.Container
+	if id.UID == noUID {
+		return kept
+	}
+	kept.UID = &id.UID
+	if owner, owned := peer.NewUsers("", "", nil).Owner(id.UID); owned {
+		kept.Owner = &owner
 	}
 	return kept
 }
