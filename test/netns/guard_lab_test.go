@@ -100,6 +100,7 @@ type guardBed struct {
 	guard  *guard.Guard
 	events *eventLog
 	client *guard.Client
+	socket string
 	end    func() error // ends Run and returns what it says
 }
 
@@ -155,7 +156,7 @@ func (b *guardBed) start(o guard.Options) {
 	case err := <-ended:
 		b.t.Fatalf("the guard did not start: %v", err)
 	}
-	b.guard, b.client = g, guard.NewClient(o.Socket, nil)
+	b.guard, b.client, b.socket = g, guard.NewClient(o.Socket, nil), o.Socket
 	b.t.Cleanup(func() { b.client.Close() })
 }
 
