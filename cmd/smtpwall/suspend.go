@@ -111,7 +111,7 @@ func (c *console) askProxy(ctx context.Context, path string) (*admin.Client, err
 // start because we knocked.
 const proxyPatience = 10 * time.Second
 
-const identityForms = "a user's name, uid:N, account:NAME, container:ID or unit:NAME"
+const identityForms = "a user's name, uid:N, account:NAME, container:ID, unit:NAME or unknown"
 
 func oneIdentity(command string, rest []string) (key string, err error) {
 	if len(rest) != 1 {
@@ -128,7 +128,7 @@ func identityKey(word string) (string, error) {
 		return keyOfUser(name)
 	case prefixed && kind == "unit" && !strings.Contains(name, "."):
 		return "", usageError(fmt.Sprintf("%q is no name of a unit", visible(name)), "write it as systemctl does: unit:"+visible(name)+".service")
-	case prefixed:
+	case prefixed, word == "unknown":
 		if err := admin.CheckKey(word); err != nil {
 			return "", usageError(err.Error(), identityForms)
 		}

@@ -76,7 +76,10 @@ func TestSuspendResume(t *testing.T) {
 	if status, out, _ = run(t, "", "suspend", "--json", "--config", config); status != exitDone || strings.Count(out, "\n") != 2 {
 		t.Errorf("%d, %q", status, out)
 	}
-	for _, word := range []string{"user:root", "unit:php8.2-fpm.service"} {
+	if status, _, err := run(t, "", "suspend", "unknown", "--config", config); status != exitDone || !strings.Contains(err, "unknown is suspended until it is resumed: ") {
+		t.Errorf("%d, %q", status, err)
+	}
+	for _, word := range []string{"user:root", "unit:php8.2-fpm.service", "unknown"} {
 		if status, _, err := run(t, "", "resume", word, "--config", config); status != exitDone || !strings.Contains(err, " may send again; ") {
 			t.Errorf("resume %s: %d, %q", word, status, err)
 		}

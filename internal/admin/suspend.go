@@ -28,10 +28,14 @@ const (
 )
 
 // CheckKey says whether a key can be suspended: uid:N, account:NAME,
-// container:ID or unit:NAME.
+// container:ID, unit:NAME, or unknown, which is everybody without a key.
 func CheckKey(key string) error {
-	kind, name, _ := strings.Cut(key, ":")
+	kind, name, prefixed := strings.Cut(key, ":")
 	switch kind {
+	case "unknown":
+		if prefixed {
+			return fmt.Errorf("%q is no key: nothing is known of unknown", key)
+		}
 	case "uid":
 		n, err := strconv.ParseUint(name, 10, 32)
 		if err != nil || strconv.FormatUint(n, 10) != name {
@@ -42,7 +46,7 @@ func CheckKey(key string) error {
 			return fmt.Errorf("%q: the name must be one line of 1 to %d octets", key, maxKey)
 		}
 	default:
-		return fmt.Errorf("%q is no key: use uid:N, account:NAME, container:ID or unit:NAME", key)
+		return fmt.Errorf("%q is no key: use uid:N, account:NAME, container:ID, unit:NAME or unknown", key)
 	}
 	return nil
 }
@@ -105,10 +109,9 @@ func (h *handler) suspend(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) resume(w http.ResponseWriter, r *http.Request) {
-	key := r.URL.Query().Get(paramKey)
-	err := CheckKey(key)
-	if err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("resuming: %w", err))
+	key := r.URL.Query().Get(paramKey) // of any form: what is suspended can be resumed
+	if key == "" {
+		refuse(w, http.StatusBadRequest, errors.New("resuming: whom?"))
 		return
 	}
 	switch err := h.actor.Resume(r.Context(), key); {

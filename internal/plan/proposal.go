@@ -345,7 +345,7 @@ func (s *sender) entries() []string {
 		}
 	}
 	if len(to)+int(min(s.others, maxDirect+1)) > maxDirect {
-		return []string{fmt.Sprintf("# %s: more than %d servers, as a mail server has them that delivers itself. Give it smtpwall as its relay.\n", s.title(), maxDirect)}
+		return []string{fmt.Sprintf("# %s: more than %d servers. So does a mail server that delivers by itself, which can have\n# smtpwall as its relay; and so does a spammer.\n", s.title(), maxDirect)}
 	}
 	var blocks []string
 	for _, address := range to {
