@@ -254,7 +254,17 @@ func (c *Claim) Cancel() {
 		return
 	}
 	c.release(&c.held)
+	c.close()
+}
+
+// mostMet is how many recipients an idle claim keeps room for.
+const mostMet = 64
+
+func (c *Claim) close() {
 	c.open = false
+	if cap(c.met) > mostMet {
+		c.met = nil
+	}
 }
 
 // release ends the holding of n, which is part of what is held.
@@ -281,7 +291,7 @@ func (c *Claim) Commit(now time.Time) {
 	if !c.open {
 		return
 	}
-	c.open = false
+	defer c.close()
 	t := c.limiter.clock.at(now)
 	if c.held != ([kinds]int64{}) {
 		c.commit(t)
@@ -323,6 +333,9 @@ func (c *Claim) ask(t int64, n *[kinds]int64) Answer {
 		want := n[limit.Counted]
 		used := s.used + s.pending + c.limiter.spent(limit, s.head, t)
 		use, demand := percent(used+want, limit.Max), percent(used+s.refused+want, limit.Max)
+		if want == 0 { // one that was forced beyond its maximum refuses what it counts, not this
+			use, demand = min(use, 100), min(demand, 100)
+		}
 		answer.Use, answer.Percent = max(answer.Use, use), max(answer.Percent, demand)
 		if want > 0 && used > limit.Max-want {
 			at := s.opens(*limit, want, func(head int64) int64 { return c.limiter.spent(limit, head, t) })

@@ -1,17 +1,16 @@
 // Package limit counts what identities send and says whether there is room for
 // more: budgets of messages, recipients, new recipients and bytes over windows
-// of time, the ladder of what happens as a budget fills, breakers' raises of it,
-// and suspensions.
+// of time, the ladder of what happens as a budget fills, what raises it, and
+// suspensions. A window is exact over slots of a 64th of its length: a count
+// leaves when its whole slot is older than the window. So there is never more
+// than the maximum in any window, wherever it begins, and never a refusal where
+// the last window and one slot have room. Room is claimed in all budgets or in
+// none, and counts as used from the moment at which the claim is committed.
 //
-// A window is exact over slots of a 64th of its length: a count leaves when its
-// whole slot is older than the window. So there is never more than the maximum
-// in any window, wherever it begins, and never a refusal when the last window
-// and one slot have room; nothing starts anew at the hour. Room is claimed before
-// it is used: a claim counts at once, for everybody, and in the window from the
-// moment at which it is committed. It trusts its caller for the keys, which
-// must be proven attributes or verified accounts, and for the time, but a clock
-// that is set back does not open a window twice. It does not trust its store: one that is
-// damaged is set aside, and every limit begins as if it had been used up evenly.
+// It trusts its caller for the keys, which must be proven attributes or
+// verified accounts, and for the time; but a clock that is set back opens no
+// window twice. It does not trust its store: one that is damaged is set aside,
+// and every limit begins as if it had been used up evenly over its last window.
 //
 // Any goroutine may use a Limiter; a Claim belongs to one at a time. Each key
 // has a lock of its own, several are taken in one order, and who is suspended

@@ -3,6 +3,7 @@ package limit
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -73,7 +74,11 @@ func (f *file) Load(give func(key string, value []byte) error) error {
 		return err
 	}
 	defer old.Close()
-	if err := readRecords(old, give); err != nil {
+	info, err := old.Stat()
+	if err != nil {
+		return err
+	}
+	if err := readRecords(io.NewSectionReader(old, 0, info.Size()), give); err != nil {
 		return fmt.Errorf("reading %s: %w", f.path, err)
 	}
 	f.trusted = true

@@ -2,10 +2,12 @@ package limit
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"io/fs"
 	"maps"
-	"os"
 	"runtime/debug"
 	"slices"
 
@@ -46,8 +48,19 @@ func (f *file) write(batch map[string][]byte) (err error) {
 		}
 		return b.Put([]byte(manifestName), frame(manifestName, sum.encode()))
 	})
-	if err == nil {
-		f.sum = sum
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", f.path, nameless(err))
+	}
+	f.sum = sum
+	return nil
+}
+
+// nameless takes the file's name out of an error: bbolt knows the one that it had
+// while it was new.
+func nameless(err error) error {
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		return named.Err
 	}
 	return err
 }
@@ -95,7 +108,7 @@ func checksum(key string, value []byte) uint32 {
 
 // readRecords gives every record of a file that is as it was saved. Where it is
 // not, those before were given all the same.
-func readRecords(file *os.File, give func(key string, value []byte) error) error {
+func readRecords(file *io.SectionReader, give func(key string, value []byte) error) error {
 	var found tally
 	manifest := ""
 	err := readPages(file, bucketName, func(k, framed []byte) error {

@@ -84,6 +84,26 @@ func TestLadderDoesNotStarve(t *testing.T) {
 	}
 }
 
+// TestForcedBeyond: octets that came late may go beyond their limit; it refuses octets then,
+// and nothing else.
+func TestForcedBeyond(t *testing.T) {
+	l := open(t)
+	ladder := Ladder{{Slow, 80}, {Defer, 100}}
+	budgets := limits("uid:1", Limit{Messages, 10, time.Hour}, Limit{Bytes, 1000, time.Hour})
+	var c Claim
+	l.Begin(&c, "uid:1", budgets)
+	c.Take(start, Amount{Messages: 1})
+	c.Force(start, Amount{Bytes: 5000})
+	c.Commit(start)
+	l.Begin(&c, "uid:1", budgets)
+	if a := c.Take(start, Amount{Messages: 1}); !a.Room || ladder.For(a, 0) != Slow {
+		t.Errorf("a message: %+v, %v", a, ladder.For(a, 0))
+	}
+	if a := c.Take(start, Amount{Bytes: 1}); a.Room || ladder.For(a, 0) != Defer || a.Used != 5000 || a.Opens.IsZero() {
+		t.Errorf("an octet: %+v, %v", a, ladder.For(a, 0))
+	}
+}
+
 func TestRefuseCountsAsDemand(t *testing.T) {
 	l := open(t)
 	budgets := limits("uid:1", Limit{Messages, 10, time.Hour}, Limit{Recipients, 10, time.Hour})

@@ -58,9 +58,7 @@ func Open(o Options) (*Limiter, error) {
 		}
 		return nil, fmt.Errorf("loading limits: %w", err)
 	}
-	if l.store != nil {
-		l.done.Go(func() { l.flushEach(time.Second) })
-	}
+	l.done.Go(func() { l.flushEach(time.Second) }) // until Close
 	return l, nil
 }
 

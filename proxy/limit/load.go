@@ -111,8 +111,9 @@ func (l *loader) counter(key string, value []byte) error {
 }
 
 func (l *loader) ring(key string, value []byte) error {
-	identity, number, _ := strings.Cut(key, "\x00")
-	index, err := strconv.Atoi(number)
+	end := max(strings.LastIndexByte(key, 0), 0)
+	identity := key[:end]
+	index, err := strconv.Atoi(strings.TrimPrefix(key[end:], "\x00"))
 	if err != nil || index < 0 || index >= mostRings || len(value)%8 != 0 {
 		return errors.New("it is no ring")
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 )
 
 // pages reads a bbolt file without bbolt, which takes its file at its word: on
@@ -14,7 +13,7 @@ import (
 // visited once. The file's format is bbolt's version 2.
 type pages struct {
 	file    io.ReaderAt
-	size    int64 // of the file
+	size    int64 // of it
 	page    int64 // size of one
 	count   uint64
 	visited map[uint64]bool
@@ -36,12 +35,8 @@ const (
 var order = binary.NativeEndian
 
 // readPages calls give with every key and value of a bucket.
-func readPages(file *os.File, bucket string, give func(key, value []byte) error) error {
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	p := &pages{file: file, size: info.Size(), visited: map[uint64]bool{}}
+func readPages(file *io.SectionReader, bucket string, give func(key, value []byte) error) error {
+	p := &pages{file: file, size: file.Size(), visited: map[uint64]bool{}}
 	root, err := p.root()
 	if err != nil {
 		return err

@@ -94,10 +94,9 @@ func (l *Limiter) Lapse(now time.Time) []Suspension {
 		if !s.over(now) {
 			continue
 		}
-		if was, err := l.Resume(s.Key); was {
+		// That it is not on disk, Condition tells.
+		if was, _ := l.Resume(s.Key); was {
 			lapsed = append(lapsed, s)
-		} else if err != nil {
-			continue // Condition tells
 		}
 	}
 	return lapsed

@@ -25,6 +25,7 @@ func TestTogether(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(session), 1))
 			budgets := []Budget{limits(identity, thousand)[0], {"unit:a", []Limit{{Messages, 1 << 40, time.Minute}}}, host}
 			budgets[0].Limits = []Limit{{Messages, 1 << 40, time.Hour}}
+			random.Shuffle(len(budgets), func(i, j int) { budgets[i], budgets[j] = budgets[j], budgets[i] })
 			var c Claim
 			for range each {
 				l.Begin(&c, identity, budgets)
@@ -104,6 +105,33 @@ func TestTogetherDropped(t *testing.T) {
 	}
 	if used := l.State("", budgets, start)[0].Used; used != sessions*each/2 {
 		t.Errorf("%d used, want %d", used, sessions*each/2)
+	}
+}
+
+// TestDropped: what is claimed after the key was dropped counts, and a key in which
+// something is claimed is not dropped.
+func TestDropped(t *testing.T) {
+	l := on(t, nil)
+	budgets := limits("uid:1", Limit{Messages, 10, time.Hour})
+	var c Claim
+	for i := range int64(3) {
+		l.Begin(&c, "uid:1", budgets) // it knows the entry of the last time
+		if i == 0 {
+			l.forceDrop("uid:1")
+		}
+		c.Take(start, Amount{Messages: 1})
+		l.forceDrop("uid:1")
+		c.Commit(start)
+		if used := l.State("", budgets, start)[0].Used; used != i+1 {
+			t.Errorf("%d used, want %d", used, i+1)
+		}
+	}
+	l.forceDrop("uid:1")
+	l.Begin(&c, "uid:1", budgets)
+	c.Take(start, Amount{Messages: 1})
+	c.Commit(start)
+	if used := l.State("", budgets, start)[0].Used; used != 1 {
+		t.Errorf("%d used, want 1", used)
 	}
 }
 
