@@ -109,7 +109,7 @@ func (a *attempt) sendNotice(about []due, action dsn.Action, now time.Time) erro
 	}
 	envelope := a.item.Envelope
 	notice := dsn.Notice{
-		Heading: dsn.Heading{Host: a.settings.HostName, To: envelope.ReversePath, ID: newID(now), Date: now},
+		Heading: dsn.Heading{Host: a.settings.HostName, To: envelope.ReversePath, ID: spool.NewID(now), Date: now},
 		EnvID:   envelope.Params.EnvID, Ret: envelope.Params.Ret, Txn: a.item.ID, Arrival: a.item.Time,
 		UTF8: envelope.Params.UTF8, SevenBit: !a.settings.capabilities().EightBitMIME,
 		Original: a.message, OriginalSize: a.item.Size,
@@ -179,7 +179,7 @@ func (r *Runner) sendDigest(settings *Settings, now time.Time) {
 	if !ok || len(told) == 0 {
 		return
 	}
-	id := newID(now)
+	id := spool.NewID(now)
 	message, err := digest.Compose(dsn.Heading{Host: settings.HostName, To: settings.Postmaster, ID: id, Date: now})
 	if err == nil {
 		err = r.post(id, spool.Identity{Notice: true}, message)

@@ -252,7 +252,7 @@ func TestNoRoomInTheSpool(t *testing.T) {
 func (b *stand) fillSpool(t *testing.T) {
 	t.Helper()
 	for size := 100 << 10; ; {
-		writer, err := b.spool.Create(spool.Entry{ID: newID(time.Now()), Identity: spool.Identity{Account: newID(time.Now())}})
+		writer, err := b.spool.Create(spool.Entry{ID: spool.NewID(time.Now()), Identity: spool.Identity{Account: spool.NewID(time.Now())}})
 		if errors.Is(err, spool.ErrFull) {
 			return
 		}

@@ -49,7 +49,7 @@ func (s *session) writeTransactionEvent(t *transaction) {
 	}
 	event.Limit, event.Until = t.full, t.opens
 	if !event.Until.IsZero() || event.Limit != "" {
-		event.Identity = s.keys().identity
+		event.Identity = s.keys().Identity
 	}
 	if t.intake != nil {
 		event.Size = t.intake.size

@@ -6,55 +6,56 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
-// keys are the names by which limits, breakers and suspensions know a sender.
+// Keys are the names by which limits, breakers and suspensions know a sender.
 // They are made of proven attributes and verified accounts alone; what a sender
 // does not have is empty.
-type keys struct {
-	identity  string // spool.Identity.Key
-	unit      string // "unit:php8.2-fpm.service"
-	container string // "container:ID"
-	user      string // "user:uid:33", of a user of the host
-	account   string // "account:webshop"
+type Keys struct {
+	Identity  string // spool.Identity.Key
+	Unit      string // "unit:php8.2-fpm.service"
+	Container string // "container:ID"
+	User      string // "user:uid:33", of a user of the host
+	Account   string // "account:webshop"
 
-	suspendable []string // all under which it can be suspended
+	Suspendable []string // all under which it can be suspended
 }
 
-func keysOf(id spool.Identity) *keys {
-	k := &keys{identity: id.Key()}
+// KeysOf are the keys of a sender.
+func KeysOf(id spool.Identity) *Keys {
+	k := &Keys{Identity: id.Key()}
 	// A login is no unit of its own: a new one would be new room.
 	if id.Unit != "" && !strings.HasSuffix(id.Unit, ".scope") {
-		k.unit = "unit:" + id.Unit
+		k.Unit = "unit:" + id.Unit
 	}
 	switch {
 	case id.Container != "":
-		k.container = "container:" + id.Container
+		k.Container = "container:" + id.Container
 	case id.UID != nil:
-		k.user = "user:" + k.identity
+		k.User = "user:" + k.Identity
 	}
 	if id.Account != "" {
-		k.account = "account:" + id.Account
+		k.Account = "account:" + id.Account
 	}
-	k.suspendable = append(k.suspendable, k.identity)
-	for _, other := range []string{k.unit, k.account} {
-		if other != "" && other != k.identity {
-			k.suspendable = append(k.suspendable, other)
+	k.Suspendable = append(k.Suspendable, k.Identity)
+	for _, other := range []string{k.Unit, k.Account} {
+		if other != "" && other != k.Identity {
+			k.Suspendable = append(k.Suspendable, other)
 		}
 	}
 	return k
 }
 
 // keys are those of the session's sender as it is known by now.
-func (s *session) keys() *keys {
+func (s *session) keys() *Keys {
 	if k := s.known.Load(); k != nil {
 		return k
 	}
-	k := keysOf(s.keptIdentity())
+	k := KeysOf(s.keptIdentity())
 	s.known.Store(k)
 	return k
 }
 
 // senderKey is the budget of one reverse-path of an identity: another identity
 // that uses the same one has its own.
-func (k *keys) senderKey(reversePath string) string {
-	return "sender:" + k.identity + ":" + strings.ToLower(reversePath)
+func (k *Keys) senderKey(reversePath string) string {
+	return "sender:" + k.Identity + ":" + strings.ToLower(reversePath)
 }

@@ -31,7 +31,7 @@ func (s *session) openMeter() (refusal smtp.Reply) {
 	m, quota, k := &s.meter, &s.settings.Quota, s.keys()
 	t.meter, m.delay, m.waited = m, 0, 0
 	m.own = quota.allotment(t.decision.Rule)
-	w.limits.Begin(&m.claim, k.identity, quota.budgets(m.budgets[:0], m.own, k, t.envelope.ReversePath))
+	w.limits.Begin(&m.claim, k.Identity, quota.budgets(m.budgets[:0], m.own, k, t.envelope.ReversePath))
 	m.bytes = max(t.envelope.Params.Size, 0)
 	return s.measure(limit.Amount{Messages: 1, Bytes: m.bytes})
 }
@@ -46,7 +46,7 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 	}
 	now := time.Now()
 	answer := m.claim.Take(now, amount)
-	raised, why, until := s.server.warden.limits.Raised(s.keys().identity, now)
+	raised, why, until := s.server.warden.limits.Raised(s.keys().Identity, now)
 	action := m.own.Ladder.For(answer, raised)
 	switch {
 	case action > limit.Defer && !s.isOwn(answer.Key) && raised == 0:
@@ -75,7 +75,7 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 
 // isOwn says that a budget is the identity's alone.
 func (s *session) isOwn(key string) bool {
-	return key == s.keys().identity || strings.HasPrefix(key, "sender:")
+	return key == s.keys().Identity || strings.HasPrefix(key, "sender:")
 }
 
 // limitReason is why a ladder acts.
@@ -93,13 +93,13 @@ func fullReason(a limit.Answer) limitReason {
 func (s *session) atLimit(action limit.Action, reason limitReason) (refusal smtp.Reply) {
 	t, k := s.transaction, s.keys()
 	d := policy.Decision{Result: policy.Defer, Reason: reason.text, Rule: t.decision.Rule}
-	s.server.warden.tell(Alarm{Kind: AlarmLimit, Identity: k.identity, Text: action.String() + ": " + ruled(d)})
+	s.server.warden.tell(Alarm{Kind: AlarmLimit, Identity: k.Identity, Text: action.String() + ": " + ruled(d)})
 	switch action {
 	case limit.Hold:
 		s.park(spool.HoldLimit, ruled(d))
 		return smtp.Reply{}
 	case limit.Suspend:
-		suspension := limit.Suspension{Key: k.identity, Reason: reason.text, By: ladderOf(d.Rule), Since: time.Now()}
+		suspension := limit.Suspension{Key: k.Identity, Reason: reason.text, By: ladderOf(d.Rule), Since: time.Now()}
 		if t.meter.own.SuspendFor > 0 {
 			suspension.Until = suspension.Since.Add(t.meter.own.SuspendFor)
 		}

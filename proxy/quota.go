@@ -51,21 +51,21 @@ const maxBudgets = 6
 
 // budgets appends those of a transaction to list, the identity's own first. One
 // that has the identity's key too is counted once: it is the same sender.
-func (q *Quota) budgets(list []limit.Budget, own *Allotment, k *keys, reversePath string) []limit.Budget {
+func (q *Quota) budgets(list []limit.Budget, own *Allotment, k *Keys, reversePath string) []limit.Budget {
 	b := &q.Budgets
-	list = append(list, limit.Budget{Key: k.identity, Limits: own.Limits})
+	list = append(list, limit.Budget{Key: k.Identity, Limits: own.Limits})
 	add := func(key string, limits []limit.Limit) {
 		if key != "" && len(limits) > 0 {
 			list = append(list, limit.Budget{Key: key, Limits: limits})
 		}
 	}
-	add(k.account, b.Account)
-	add(k.container, b.Container)
+	add(k.Account, b.Account)
+	add(k.Container, b.Container)
 	if len(b.Sender) > 0 {
 		add(k.senderKey(reversePath), b.Sender)
 	}
-	add(k.user, b.User)
-	add(k.unit, b.Unit)
+	add(k.User, b.User)
+	add(k.Unit, b.Unit)
 	add(hostKey, b.Host)
 	return list
 }
@@ -73,16 +73,16 @@ func (q *Quota) budgets(list []limit.Budget, own *Allotment, k *keys, reversePat
 // Show tells the budgets of an identity under the rule of a name, as far as its
 // key says which those are.
 func (q *Quota) Show(identity, rule string) []limit.Budget {
-	k := &keys{identity: identity}
+	k := &Keys{Identity: identity}
 	switch kind, _, _ := strings.Cut(identity, ":"); kind {
 	case "uid":
-		k.user = "user:" + identity
+		k.User = "user:" + identity
 	case "container":
-		k.container = identity
+		k.Container = identity
 	case "account":
-		k.account = identity
+		k.Account = identity
 	case "unit":
-		return q.budgets(nil, &Allotment{}, &keys{unit: identity}, "")
+		return q.budgets(nil, &Allotment{}, &Keys{Unit: identity}, "")
 	}
 	list := q.budgets(nil, q.allotment(rule), k, "")
 	return slices.DeleteFunc(list, func(b limit.Budget) bool { return strings.HasPrefix(b.Key, "sender:") })

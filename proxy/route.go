@@ -26,7 +26,7 @@ func (s *session) openDelivery() (refusal smtp.Reply) {
 	for len(t.untried) > 0 {
 		pool := t.untried[0]
 		t.untried = t.untried[1:]
-		begun, err := pool.BeginWithin(s.ctx, s.settings.Limits.RelayPatience, s.keys().identity, t.envelope.ReversePath, t.envelope.Params)
+		begun, err := pool.BeginWithin(s.ctx, s.settings.Limits.RelayPatience, s.keys().Identity, t.envelope.ReversePath, t.envelope.Params)
 		if err != nil {
 			t.failure = err
 			continue

@@ -149,7 +149,7 @@ func (r *Runner) hasten(key string) {
 			if r.stopping.Err() != nil {
 				return
 			}
-			if err == nil && slices.Contains(keysOf(item.Identity).suspendable, key) {
+			if err == nil && slices.Contains(KeysOf(item.Identity).Suspendable, key) {
 				r.queue.Retry(item.ID, time.Now())
 			}
 		}
@@ -186,7 +186,7 @@ func (r *Runner) waitsForSettings(item spool.Item) bool {
 	case spool.HoldNoRelay, spool.HoldPolicy:
 		return true
 	case spool.HoldSuspended:
-		_, still := r.warden.suspension(keysOf(item.Identity))
+		_, still := r.warden.suspension(KeysOf(item.Identity))
 		return !still
 	}
 	return false

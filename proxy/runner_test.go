@@ -25,7 +25,7 @@ func (b *stand) keep(t *testing.T, state spool.State, p spool.Progress, recipien
 	t.Helper()
 	uid := b.uid
 	entry := spool.Entry{
-		ID: newID(time.Now()), Time: time.Now(), Envelope: smtp.Envelope{ReversePath: b.sender},
+		ID: spool.NewID(time.Now()), Time: time.Now(), Envelope: smtp.Envelope{ReversePath: b.sender},
 		Identity: spool.Identity{UID: &uid, User: b.user, Listener: "submission"},
 	}
 	for _, address := range recipients {

@@ -19,6 +19,7 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // commandBuffer holds pipelined commands, and is all that an idle session has
@@ -67,7 +68,7 @@ type session struct {
 	interrupted bool   // the client may still be sending
 	draining    atomic.Bool
 	expelled    atomic.Bool          // the sender was suspended, and the session cut off
-	known       atomic.Pointer[keys] // of the sender, once somebody has asked
+	known       atomic.Pointer[Keys] // of the sender, once somebody has asked
 	ruledAs     policy.Ruling        // of the sender, if ruled
 	ruled       bool
 }
@@ -77,7 +78,7 @@ func newSession(server *Server, conn net.Conn, role Role, settings *Settings) *s
 	ctx, cancel := context.WithCancel(context.Background())
 	return &session{
 		server: server, settings: settings, ctx: ctx, cancel: cancel,
-		id: newID(now), began: now, role: role, listener: role,
+		id: spool.NewID(now), began: now, role: role, listener: role,
 		raw: conn, conn: conn, mute: role == Submissions, log: server.log,
 	}
 }
@@ -148,7 +149,7 @@ func (s *session) identify() {
 		s.role = Intercepted
 	}
 	if s.peer.Proven {
-		s.peerKey = s.keys().identity
+		s.peerKey = s.keys().Identity
 		return
 	}
 	s.peerKey = "address:" + network(s.peer.Remote.Addr())

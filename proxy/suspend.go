@@ -148,11 +148,11 @@ func (w *Warden) Close(context.Context) error {
 }
 
 // suspension is the one that a sender is under.
-func (w *Warden) suspension(k *keys) (limit.Suspension, bool) {
+func (w *Warden) suspension(k *Keys) (limit.Suspension, bool) {
 	if w == nil {
 		return limit.Suspension{}, false
 	}
-	return w.limits.Suspended(time.Now(), k.suspendable...)
+	return w.limits.Suspended(time.Now(), k.Suspendable...)
 }
 
 // Whom a suspension is for hears of it in these words.
@@ -175,7 +175,7 @@ func (s *session) suspended(by limit.Suspension) smtp.Reply {
 // cutIfSuspended ends the session if it is one of the sender's. It is called by
 // another goroutine.
 func (s *session) cutIfSuspended(key string) {
-	if k := s.known.Load(); k != nil && slices.Contains(k.suspendable, key) {
+	if k := s.known.Load(); k != nil && slices.Contains(k.Suspendable, key) {
 		s.expelled.Store(true)
 		s.cutOff()
 	}

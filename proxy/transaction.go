@@ -95,7 +95,7 @@ func (s *session) mailCapabilities() smtp.Capabilities {
 func (s *session) begin(path string, params smtp.MailParams) {
 	now := time.Now()
 	s.transaction = &transaction{
-		id: newID(now), began: now,
+		id: spool.NewID(now), began: now,
 		envelope: smtp.Envelope{ReversePath: path, Params: params},
 	}
 }
@@ -181,10 +181,10 @@ func (s *session) dropTransaction(why error) {
 func (s *session) closeAccount(t *transaction) {
 	t.closeMeter()
 	if t.outcome.taken() {
-		s.server.warden.sent(s.keys().identity, t.traits())
+		s.server.warden.sent(s.keys().Identity, t.traits())
 	}
 	if accepted, refused := t.verdicts(); accepted+refused > 0 {
-		s.server.warden.answered(s.keys().identity, accepted, refused)
+		s.server.warden.answered(s.keys().Identity, accepted, refused)
 	}
 	s.writeTransactionEvent(t)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
@@ -89,7 +90,7 @@ func Explain(cfg *config.Config, q Question) (Explanation, error) {
 	}
 	listener, keys := string(q.Listener), keysOf(SpoolIdentity(q.Identity))
 	e := Explanation{
-		Identity: keys.own, Listener: q.Listener,
+		Identity: keys.Identity, Listener: q.Listener,
 		Rules: rules.Explain(q.Identity, listener), Budgets: []Budget{}, Ladder: []string{},
 	}
 	e.judge(rules.For(q.Identity, listener), rules.Session(q.Identity, listener), &q)
@@ -149,8 +150,8 @@ func (e *Explanation) checkSize(cfg *config.Config, size int64) {
 
 // suspend puts a suspension above every rule, as a session does. One that has an
 // end only defers.
-func (e *Explanation) suspend(q *Question, k identityKeys) {
-	keys := k.suspendable()
+func (e *Explanation) suspend(q *Question, k *proxy.Keys) {
+	keys := k.Suspendable
 	for i := range q.Suspensions {
 		s := &q.Suspensions[i]
 		over := !s.Until.IsZero() && !s.Until.After(q.Time)
@@ -169,7 +170,7 @@ func (e *Explanation) suspend(q *Question, k identityKeys) {
 }
 
 // limit says what must have room.
-func (e *Explanation) limit(cfg *config.Config, q *Question, k identityKeys) {
+func (e *Explanation) limit(cfg *config.Config, q *Question, k *proxy.Keys) {
 	for _, rung := range cfg.Policy.LadderFor(e.decided) {
 		e.Ladder = append(e.Ladder, rung.String())
 	}
@@ -184,14 +185,14 @@ func (e *Explanation) limit(cfg *config.Config, q *Question, k identityKeys) {
 		e.Budgets = append(e.Budgets, b)
 	}
 	above := &cfg.Policy.Budgets
-	add(k.own, cfg.Policy.LimitsFor(e.decided))
+	add(k.Identity, cfg.Policy.LimitsFor(e.decided))
 	if q.From != "" {
-		add("sender:"+k.own+":"+strings.ToLower(strings.TrimPrefix(q.From, audit.NullReversePath)), above.Sender)
+		add("sender:"+k.Identity+":"+strings.ToLower(strings.TrimPrefix(q.From, audit.NullReversePath)), above.Sender)
 	}
-	add(k.account, above.Account)
-	add(k.container, above.Container)
-	add(k.user, above.User)
-	add(k.unit, above.Unit)
+	add(k.Account, above.Account)
+	add(k.Container, above.Container)
+	add(k.User, above.User)
+	add(k.Unit, above.Unit)
 	add("host", above.Host)
 }
 

@@ -2,11 +2,14 @@ package app
 
 import (
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -112,17 +115,21 @@ func TestKeysOf(t *testing.T) {
 	uid, owner := uint32(100033), uint32(1000)
 	for _, c := range []struct {
 		kept spool.Identity
-		want identityKeys
+		want proxy.Keys
 	}{
-		{spool.Identity{UID: &owner, User: "bob", Unit: "a.service"}, identityKeys{own: "uid:1000", user: "user:uid:1000", unit: "unit:a.service"}},
-		{spool.Identity{UID: &uid, Owner: &owner}, identityKeys{own: "uid:1000", user: "user:uid:1000"}},
-		{spool.Identity{UID: &uid, Owner: &owner, Container: "c"}, identityKeys{own: "container:c", container: "container:c"}},
-		{spool.Identity{UID: &owner, Account: "shop", Unit: "session-1.scope"}, identityKeys{own: "uid:1000", user: "user:uid:1000", account: "account:shop"}},
-		{spool.Identity{Account: "shop"}, identityKeys{own: "account:shop", account: "account:shop"}},
-		{spool.Identity{User: "nobody-here"}, identityKeys{own: unstated}},
-		{spool.Identity{}, identityKeys{own: "unknown"}},
+		{spool.Identity{UID: &owner, User: "bob", Unit: "a.service"}, proxy.Keys{Identity: "uid:1000", User: "user:uid:1000", Unit: "unit:a.service"}},
+		{spool.Identity{UID: &uid, Owner: &owner}, proxy.Keys{Identity: "uid:1000", User: "user:uid:1000"}},
+		{spool.Identity{UID: &uid, Owner: &owner, Container: "c"}, proxy.Keys{Identity: "container:c", Container: "container:c"}},
+		{spool.Identity{UID: &owner, Account: "shop", Unit: "session-1.scope"}, proxy.Keys{Identity: "uid:1000", User: "user:uid:1000", Account: "account:shop"}},
+		{spool.Identity{Account: "shop"}, proxy.Keys{Identity: "account:shop", Account: "account:shop"}},
+		{spool.Identity{User: "nobody-here"}, proxy.Keys{Identity: unstated}},
+		{spool.Identity{}, proxy.Keys{Identity: "unknown"}},
 	} {
-		if got := keysOf(c.kept); got != c.want {
+		got := *keysOf(c.kept)
+		if stated := c.want.Identity != unstated; stated != slices.Contains(got.Suspendable, c.want.Identity) {
+			t.Errorf("%+v: suspendable as %q", c.kept, got.Suspendable)
+		}
+		if got.Suspendable = nil; !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%+v: %+v, want %+v", c.kept, got, c.want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/proxy/policy"
@@ -105,42 +106,17 @@ func IdentityThen(event *audit.Event) policy.Identity {
 	return id
 }
 
-// identityKeys are the names by which limits and suspensions know an identity;
-// what it does not have is empty.
-type identityKeys struct{ own, unit, container, user, account string }
-
 // unstated is the key of a question that does not say enough to have one.
 const unstated = "uid:?"
 
-func keysOf(kept spool.Identity) (k identityKeys) {
-	k.own = kept.Key()
-	if kept.Account != "" {
-		k.account = "account:" + kept.Account
-	}
-	// A login is no unit of its own: a new one would be new room.
-	if kept.Unit != "" && !strings.HasSuffix(kept.Unit, ".scope") {
-		k.unit = "unit:" + kept.Unit
-	}
-	switch {
-	case kept.Container != "":
-		k.container = k.own
-	case kept.UID != nil:
-		k.user = "user:" + k.own
-	case kept.User+kept.Unit != "":
-		k.own = unstated
+// keysOf are the keys of an identity as a session would have it.
+func keysOf(kept spool.Identity) *proxy.Keys {
+	k := proxy.KeysOf(kept)
+	if kept.UID == nil && kept.Container == "" && kept.User+kept.Unit != "" {
+		k.Suspendable = slices.DeleteFunc(k.Suspendable, func(key string) bool { return key == k.Identity })
+		k.Identity = unstated
 	}
 	return k
-}
-
-// suspendable are the keys under which an identity can be suspended.
-func (k identityKeys) suspendable() []string {
-	var keys []string
-	for _, key := range []string{k.own, k.unit, k.account} {
-		if key != "" && key != unstated && !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }
 
 // SpoolIdentity is an identity as the spool keeps it, which has the key. What

@@ -27,7 +27,7 @@ func AskStanding(ctx context.Context, cfg *config.Config, id policy.Identity) (s
 	if s.Suspensions, err = client.Suspensions(ctx); err != nil {
 		return s, err
 	}
-	for _, key := range keysOf(SpoolIdentity(id)).suspendable() {
+	for _, key := range keysOf(SpoolIdentity(id)).Suspendable {
 		states, err := client.Limits(ctx, key)
 		if err != nil {
 			return s, err

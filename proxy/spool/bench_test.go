@@ -23,7 +23,7 @@ func fill(t testing.TB, s *Spool, n int) {
 	for i := range n {
 		e := sampleEntry()
 		e.Time = start.Add(time.Duration(n-i) * time.Millisecond)
-		e.ID = newID(e.Time)
+		e.ID = NewID(e.Time)
 		line, err := e.encode()
 		if err != nil {
 			t.Fatal(err)

@@ -127,8 +127,10 @@ const (
 	idLength = 26
 )
 
-// newID is 26 digits in base 32: 48 bits of milliseconds, then chance.
-func newID(now time.Time) string {
+// NewID makes a ULID (github.com/ulid/spec): 26 digits in base 32, of 48 bits of
+// milliseconds, so that ids sort by time, and 80 random ones, so that none can be
+// guessed.
+func NewID(now time.Time) string {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:], uint64(now.UnixMilli())<<16)
 	rand.Read(b[6:])

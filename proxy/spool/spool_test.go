@@ -243,7 +243,7 @@ func TestIDs(t *testing.T) {
 			}
 		}
 	}
-	early, late := newID(time.UnixMilli(1_800_000_000_000)), newID(time.UnixMilli(1_800_000_000_001))
+	early, late := NewID(time.UnixMilli(1_800_000_000_000)), NewID(time.UnixMilli(1_800_000_000_001))
 	if early >= late || !validID(early) || len(early) != 26 {
 		t.Errorf("ids do not sort by time: %q, %q", early, late)
 	}
@@ -333,7 +333,7 @@ func TestWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	held, waiting := newID(now.Add(-48*time.Hour)), newID(now.Add(-time.Hour))
+	held, waiting := NewID(now.Add(-48*time.Hour)), NewID(now.Add(-time.Hour))
 	for id, state := range map[string]State{held: Hold, waiting: Deferred} {
 		if _, err := tryPut(s, Entry{ID: id}, "x", state); err != nil {
 			t.Fatal(err)

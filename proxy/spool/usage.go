@@ -51,7 +51,7 @@ func (s *Spool) Usage() Usage {
 }
 
 // timeOf is when an id was made, if it is one of ours: the first 48 of its 130
-// bits are milliseconds (newID).
+// bits are milliseconds (NewID).
 func timeOf(id string) time.Time {
 	if len(id) != idLength {
 		return time.Time{}

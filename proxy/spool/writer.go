@@ -86,7 +86,7 @@ func (w *Writer) begin(e Entry) error {
 	now := w.s.now()
 	e.Time = now.UTC().Truncate(time.Millisecond)
 	if e.ID == "" {
-		e.ID = newID(now)
+		e.ID = NewID(now)
 	}
 	if !validID(e.ID) {
 		return fmt.Errorf("creating a message: the id %q is not made of 1 to 64 letters and digits", e.ID)
