@@ -52,7 +52,7 @@ func ownerOf(entry *config.AllowEntry) (who func(*plan.Identity) bool, text stri
 		if err != nil {
 			return nil, "group " + entry.Group, err
 		}
-		return func(id *plan.Identity) bool { return primaryGroup(id) == group.Gid }, "group " + entry.Group, nil
+		return ofGroup(group.Gid), "group " + entry.Group, nil
 	case entry.User != "":
 		found, err := user.Lookup(entry.User)
 		if err != nil {
@@ -70,15 +70,21 @@ func ownerOf(entry *config.AllowEntry) (who func(*plan.Identity) bool, text stri
 	return func(id *plan.Identity) bool { return id.Kind == plan.KindUser && id.UID == wanted }, text, nil
 }
 
-func primaryGroup(id *plan.Identity) string {
-	if id.Kind != plan.KindUser {
-		return ""
+// ofGroup finds the users whose primary group it is: events tell of no other.
+func ofGroup(gid string) func(*plan.Identity) bool {
+	known := map[audit.UID]bool{}
+	return func(id *plan.Identity) bool {
+		if id.Kind != plan.KindUser {
+			return false
+		}
+		is, asked := known[id.UID]
+		if !asked {
+			found, err := user.LookupId(id.UID.String())
+			is = err == nil && found.Gid == gid
+			known[id.UID] = is
+		}
+		return is
 	}
-	found, err := user.LookupId(id.UID.String())
-	if err != nil {
-		return ""
-	}
-	return found.Gid
 }
 
 // networksOf are where a destination is: a network, an address, or what a name

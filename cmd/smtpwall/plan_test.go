@@ -12,6 +12,7 @@ import (
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/internal/guard"
 	"github.com/smtpwall/smtpwall/internal/plan"
+	"github.com/smtpwall/smtpwall/proxy/audit"
 )
 
 // observed is a configuration with logs of three days, today's and a rotated
@@ -132,5 +133,47 @@ func TestPlanOfMany(t *testing.T) {
 	if status != exitDone || err != "" || strings.Count(out, "\n  refuse    55: 192.0.2.9:25 (10), 192.0.2.8:25 (9), 192.0.2.7:25 (8), 192.0.2.6:25 (7) and 6 others\n") != maxPlanned ||
 		!strings.Contains(out, "\nand 50 more: --json has all\n") || !strings.Contains(out, "would refuse 8250 connections, ") {
 		t.Errorf("%d, %q, %.3000s", status, err, out)
+	}
+}
+
+func TestOwnerOf(t *testing.T) {
+	root := plan.Identity{Kind: plan.KindUser, UID: audit.KnownUID(0), Unit: "cron.service"}
+	other := plan.Identity{Kind: plan.KindUser, UID: audit.KnownUID(4711)}
+	contained := plan.Identity{Kind: plan.KindContainer, Container: "x", Unit: "cron.service"}
+	for _, test := range []struct {
+		entry                  config.AllowEntry
+		text                   string
+		root, other, contained bool
+	}{
+		{config.AllowEntry{User: "root"}, "user root", true, false, false},
+		{config.AllowEntry{UID: "4711"}, "uid 4711", false, true, false},
+		{config.AllowEntry{Group: "root"}, "group root", true, false, false},
+		{config.AllowEntry{Unit: "cron.service"}, "unit cron.service", true, false, true},
+	} {
+		who, text, err := ownerOf(&test.entry)
+		if err != nil || text != test.text {
+			t.Fatalf("%q, %v", text, err)
+		}
+		for range 2 { // what was found out once is remembered
+			if who(&root) != test.root || who(&other) != test.other || who(&contained) != test.contained {
+				t.Errorf("%s: %v, %v, %v", text, who(&root), who(&other), who(&contained))
+			}
+		}
+	}
+	for _, entry := range []config.AllowEntry{{User: "no-such-user-here"}, {Group: "no-such-group-here"}} {
+		if _, _, err := ownerOf(&entry); err == nil {
+			t.Errorf("%+v has an owner", entry)
+		}
+	}
+}
+
+func TestNetworksOf(t *testing.T) {
+	for host, want := range map[string]string{
+		"192.0.2.0/24": "192.0.2.0/24", "192.0.2.7": "192.0.2.7/32", "2001:db8::7": "2001:db8::7/128", "localhost": "127.0.0.1/32",
+	} {
+		networks, err := networksOf(t.Context(), host)
+		if err != nil || !strings.Contains(fmt.Sprint(networks), want) {
+			t.Errorf("%s: %v, %v", host, networks, err)
+		}
 	}
 }
