@@ -209,8 +209,11 @@ func (g *Guard) tellMode(m mode, reason string) {
 			e.Reason = "on trial, goes back to observe mode unless it is confirmed"
 		}
 	}
-	g.log.Info("mode", zap.String(logfields.Mode, e.Outcome), zap.String(logfields.Reason, e.Reason),
-		zap.String("by", e.By), zap.Time("until", e.Until))
+	fields := []zap.Field{zap.String(logfields.Mode, e.Outcome), zap.String(logfields.By, e.By), zap.String(logfields.Reason, e.Reason)}
+	if m.trial != nil {
+		fields = append(fields, zap.Time(logfields.Until, e.Until))
+	}
+	g.log.Info("mode", fields...)
 	g.announce(e)
 }
 

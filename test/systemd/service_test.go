@@ -68,6 +68,7 @@ func TestService(t *testing.T) {
 		{"Watchdog", testWatchdog},
 		{"Stop", testStop},
 		{"Reboot", testReboot},
+		{"Trial", testTrial},
 		{"BrokenBoot", testBrokenBoot},
 		{"Uninstall", testUninstall},
 	} {

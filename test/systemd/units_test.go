@@ -3,11 +3,13 @@ package systemd_test
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/smtpwall/smtpwall/internal/config"
+	guardpkg "github.com/smtpwall/smtpwall/internal/guard"
 )
 
 // TestSocketUnitsListenAsConfigured holds the socket units to [listen] as it is
@@ -45,6 +47,15 @@ func TestSocketUnitsDiffer(t *testing.T) {
 	} {
 		if got := directive(t, want.unit, want.key); !slices.Equal(got, []string{want.value}) {
 			t.Errorf("%s has %s=%q, want %q", want.unit, want.key, got, want.value)
+		}
+	}
+}
+
+// TestTheGuardsStateIsRootsAlone: what is in there takes the block down.
+func TestTheGuardsStateIsRootsAlone(t *testing.T) {
+	for key, want := range map[string]string{"StateDirectory": filepath.Base(guardpkg.StateDir), "StateDirectoryMode": "0700", "User": "root"} {
+		if got := directive(t, "smtpwall-guard.service", key); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s=%q, want %q", key, got, want)
 		}
 	}
 }
