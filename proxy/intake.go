@@ -126,7 +126,7 @@ func (in *intake) judgeHead(header, message []byte, dotless bool) {
 	body := message[len(header):]
 	if s := in.session.settings; len(s.Filters) > 0 {
 		in.screening = newScreening(s.TempDir, header)
-		in.screening.body.write(body)
+		_, _ = in.screening.body.Write(body) // an error of it comes back at the end
 	} else {
 		t.delivery.write(in.session.traceField(t, time.Now()), true)
 		t.delivery.write(message, dotless)
@@ -138,7 +138,7 @@ func (in *intake) judgeHead(header, message []byte, dotless bool) {
 // pass passes on what follows the header section.
 func (in *intake) pass(p []byte, dotless bool) {
 	if in.screening != nil {
-		in.screening.body.write(p)
+		_, _ = in.screening.body.Write(p)
 	} else {
 		in.transaction.delivery.write(p, dotless)
 	}

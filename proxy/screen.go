@@ -19,41 +19,27 @@ import (
 type screening struct {
 	header []byte
 	body   sieve
-	newer  io.ReadCloser // body that a filter has put in its place
 }
 
 func newScreening(dir string, header []byte) *screening {
 	return &screening{header: bytes.Clone(header), body: sieve{dir: dir}}
 }
 
-// reader gives the body as it is now, from its beginning.
-func (m *screening) reader() (io.Reader, error) {
-	if m.newer == nil {
-		return m.body.reader()
-	}
-	if seeker, ok := m.newer.(io.Seeker); ok {
-		_, err := seeker.Seek(0, io.SeekStart)
-		return m.newer, err
-	}
-	return m.newer, nil
-}
-
-// change takes over what a filter has made of the message.
-func (m *screening) change(v filter.Verdict) {
+// change takes over what a filter has made of the message. The next filter reads
+// all of it, and then the delivery does.
+func (m *screening) change(v filter.Verdict) error {
 	m.header = v.Header
-	if v.Body != nil {
-		m.close()
-		m.newer = v.Body
+	if v.Body == nil {
+		return nil
 	}
+	defer func() { _ = v.Body.Close() }() // it was read
+	m.body.close()
+	m.body = sieve{dir: m.body.dir}
+	_, err := io.Copy(&m.body, v.Body)
+	return err
 }
 
-func (m *screening) close() {
-	m.body.close()
-	if m.newer != nil {
-		_ = m.newer.Close() // it was read
-		m.newer = nil
-	}
-}
+func (m *screening) close() { m.body.close() }
 
 // screen puts the message to the filters in turn, and passes on what they make of
 // it.
@@ -65,7 +51,7 @@ func (in *intake) screen() result {
 			return result{reply: *in.refusal, custody: audit.CustodyClient}
 		}
 	}
-	body, err := m.reader()
+	body, err := m.body.reader()
 	if err != nil {
 		return in.unscreened(err)
 	}
@@ -89,7 +75,7 @@ func (p passing) Write(b []byte) (int, error) {
 // ask is false if the filter lets the message not pass. What it would have
 // quarantined or dropped goes to hold: a message that was accepted is not lost.
 func (in *intake) ask(f *filter.Filter, m *screening) (passes bool) {
-	body, err := m.reader()
+	body, err := m.body.reader()
 	if err != nil {
 		in.unscreened(err)
 		return false
@@ -107,8 +93,12 @@ func (in *intake) ask(f *filter.Filter, m *screening) (passes bool) {
 	case filter.Quarantine, filter.Discard:
 		in.session.park(spool.HoldFilter, reason)
 	}
-	if v.Changed {
-		m.change(v)
+	if !v.Changed {
+		return true
+	}
+	if err := m.change(v); err != nil {
+		in.unscreened(err)
+		return false
 	}
 	return true
 }

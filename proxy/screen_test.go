@@ -59,9 +59,9 @@ func filtered(t *testing.T, b *stand) {
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
 	b.settings.TempDir = t.TempDir()
-	b.settings.Filters = []*filter.Filter{filter.New(filter.Options{
+	b.settings.Filters = append(b.settings.Filters, filter.New(filter.Options{
 		Name: "reader", Network: "tcp", Address: listener.Addr().String(), Timeout: 5 * time.Second, Logger: zaptest.NewLogger(t),
-	})}
+	}))
 }
 
 // What a filter says of a message is what becomes of it: in proxy mode, in queue
@@ -128,6 +128,18 @@ func checkFiltered(t *testing.T, b *stand, hold string, relayHas []string) {
 	if want := len(hold); (n == 1) != (want > 0) {
 		t.Errorf("%d messages in the spool, hold %q", n, hold)
 	}
+}
+
+// The second filter sees what the first has made of the message, and so does the
+// relay.
+func TestFiltersInTurn(t *testing.T) {
+	b := newStand(t, nil)
+	filtered(t, b)
+	filtered(t, b)
+	if reply := b.send(t, "a@example.com", "please replace", "b@example.net"); !strings.HasPrefix(reply, "250 ") {
+		t.Fatal(reply)
+	}
+	checkFiltered(t, b, "", []string{"X-Replaced: yes\r\n", "X-Read: yes\r\n", "\r\n\r\nreplaced\r\n"})
 }
 
 // A filter that is away refuses for now, or lets pass, as configured.

@@ -16,24 +16,25 @@ type sieve struct {
 	dir    string
 	memory []byte
 	file   *os.File
-	err    error // the first of write
+	err    error // the first of Write
 }
 
-// write keeps p; an error of it comes back from reader.
-func (b *sieve) write(p []byte) {
-	if b.err != nil {
-		return
-	}
-	if b.file == nil && len(b.memory)+len(p) <= sieveMemory {
+// Write keeps p. An error of it comes back from reader, too.
+func (b *sieve) Write(p []byte) (int, error) {
+	switch {
+	case b.err != nil:
+		return 0, b.err
+	case b.file == nil && len(b.memory)+len(p) <= sieveMemory:
 		b.memory = append(b.memory, p...)
-		return
-	}
-	if b.file == nil {
+		return len(p), nil
+	case b.file == nil:
 		if b.err = b.spill(); b.err != nil {
-			return
+			return 0, b.err
 		}
 	}
-	_, b.err = b.file.Write(p)
+	n, err := b.file.Write(p)
+	b.err = err
+	return n, err
 }
 
 // spill moves what is in memory to the file.
