@@ -87,6 +87,8 @@ func scenarios() []scenario {
 		{"queue", "queue mode against Postfix: messages accepted, each synced before its 250, 20 connections", 0, runQueue},
 		{"sync", "what queue mode and Postfix sync before the 250, by strace", 0, runSync},
 		{"drain", "queue mode against Postfix: 10,000 messages from the spool to a near relay", 0, runDrain},
+		{"limits", "limits in four budgets, breakers and 50 rules against none of them, 20 connections", 0, runLimits},
+		{"senders", "the same with a budget for each reverse-path, and each message from another one, 100 messages a connection", 0, runSenders},
 		{"login", "log in with Python's smtplib, Nagle's algorithm on", 0, runLogin},
 		{"memory", "memory: idle, a session at rest, 200 sessions with 25 MiB messages", 0, runMemory},
 		{"host", "connections a second of the host's other traffic, with our rules and without", 0, runHost},

@@ -90,6 +90,9 @@ func starters() []starter {
 		{name: "postfix-relay", program: "postfix", debian: postfixPackages, start: startPostfixRelay},
 		{name: "postfix-proxy", program: "postfix", debian: postfixPackages, start: startPostfixProxy},
 		{name: "smtpwall-before", start: startSmtpwallBefore, special: true},
+		{name: "smtpwall-free", start: startSmtpwallFree, special: true},
+		{name: "smtpwall-limits", start: startSmtpwallLimits, special: true},
+		{name: "smtpwall-senders", start: startSmtpwallSenders, special: true},
 		{name: "smtpwall-queue", start: startSmtpwallQueue, special: true},
 		{name: "postfix-queue", program: "postfix", debian: postfixPackages, start: startPostfixQueue, special: true},
 	}

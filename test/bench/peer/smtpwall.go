@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,9 +53,10 @@ name = %[3]q
 
 // setup is what differs between the instances of smtpwall.
 type setup struct {
-	connections int  // to the relay
-	queue       bool // delivery mode queue
-	older       bool // knows no admin socket and no limits
+	connections int    // to the relay
+	queue       bool   // delivery mode queue
+	older       bool   // knows no admin socket and no limits
+	policy      string // its tables; empty: no limits, and all else as installed
 }
 
 // usual lets 200 connections, as many as the direct clients make, to clients that
@@ -140,7 +142,7 @@ func configureSmtpwall(env Environment, ports []string, account string, setup se
 	}
 	if !setup.older {
 		admin = fmt.Sprintf("admin = %q\n", within("admin.sock"))
-		policy = "[policy]\nlimits = []\n"
+		policy = cmp.Or(setup.policy, "[policy]\nlimits = []\n")
 	}
 	text := fmt.Sprintf(smtpwallConfig, env.Name, env.RelayTLS, env.Username, within("relay-password"), env.RelayCA,
 		within("state/spool"), ports[0], ports[1], ports[2], env.Certificate, within("key.pem"), within("audit"), account,
