@@ -14,22 +14,22 @@ import (
 type Allow struct {
 	// Name tells the entry from others in the names of its counter, sets and
 	// chains: lower-case letters, digits and underscores.
-	Name string
+	Name string `json:"name"`
 	// Owner is SKUID or SKGID, then ID is the user or the effective group; or
 	// CGroup0, then CGroups are the ids of the control groups, at levels 1 to 5,
 	// whose processes and those below are meant. None may be there just now.
-	Owner   Field
-	ID      uint32
-	CGroups []uint64
+	Owner   Field    `json:"owner"`
+	ID      uint32   `json:"id"`
+	CGroups []uint64 `json:"cgroups,omitempty"`
 	// Networks are the destinations. None may be known just now.
-	Networks []netip.Prefix
-	Port     uint16 // 25, 465, 587 or 2525
+	Networks []netip.Prefix `json:"networks,omitempty"`
+	Port     uint16         `json:"port"` // 25, 465, 587 or 2525
 }
 
 // Suspended are owners for whom no Allow counts.
 type Suspended struct {
-	UIDs    []uint32
-	CGroups []uint64 // at levels 1 to 5, with all below them
+	UIDs    []uint32 `json:"uids,omitempty"`
+	CGroups []uint64 `json:"cgroups,omitempty"` // at levels 1 to 5, with all below them
 }
 
 // CounterAllow, followed by the Name of an Allow, is its counter in Table: of

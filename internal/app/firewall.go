@@ -32,7 +32,7 @@ func NewFirewall(cfg *config.Config, owner Owner) *Firewall {
 // Text is the rules as nft prints and loads them, with the relays' addresses of
 // now. The lock table is left out: only a process that stays can have it.
 func (f *Firewall) Text(ctx context.Context) (string, error) {
-	options, err := f.resolved(ctx, "") // who is suspended is root's to read
+	options, err := f.resolved(ctx, "") // what was ordered is root's to read
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +43,7 @@ func (f *Firewall) Text(ctx context.Context) (string, error) {
 	return ruleset.Render(), nil
 }
 
-// Apply loads the rules. They stay until Remove; without a guard nobody puts
+// Apply loads the rules, in the mode that was ordered last. They stay until Remove; without a guard nobody puts
 // them back, follows the relays' addresses or records attempts.
 func (f *Firewall) Apply(ctx context.Context) error {
 	options, err := f.resolved(ctx, guardState())
@@ -76,7 +76,7 @@ func (f *Firewall) Status(ctx context.Context) (status nft.Status, err error) {
 		}
 		options = guarding.LeftAlone.Into(options)
 	} else {
-		options = f.leaveAlone(ctx, options, guardState())
+		options = f.asGuarded(ctx, options, guardState())
 	}
 	err = withConn(func(conn *nft.Conn) error {
 		status, err = conn.Status(ctx, options)
@@ -93,23 +93,24 @@ func withConn(do func(*nft.Conn) error) error {
 	return errors.Join(do(conn), conn.Close())
 }
 
-// leaveAlone adds what is allowed to connect directly, as far as it is known now:
-// of what is not, nothing is allowed.
-func (f *Firewall) leaveAlone(ctx context.Context, options rules.Options, state string) rules.Options {
-	left, err := guard.Resolve(ctx, guard.Options{Rules: options, Allow: guardAllow(f.config), State: state})
+// asGuarded are the rules as a guard would have them now: in the mode that it was
+// ordered, and with what is allowed to connect directly. Of what is not known,
+// nothing is allowed. The state is the directory in which a guard left its orders;
+// none if empty.
+func (f *Firewall) asGuarded(ctx context.Context, options rules.Options, state string) rules.Options {
+	options, err := guard.Resolve(ctx, guard.Options{Rules: options, Allow: guardAllow(f.config), State: state})
 	if err != nil {
-		f.log.Warn("not all that may connect directly is known", zap.Error(err))
+		f.log.Warn("not all of the rules is known", zap.Error(err))
 	}
-	return left.Into(options)
+	return options
 }
 
-// resolved are the rules with the addresses of now. The state is the directory in
-// which a guard left who is suspended; none if empty.
+// resolved are the rules with the addresses of now.
 func (f *Firewall) resolved(ctx context.Context, state string) (rules.Options, error) {
 	options := RuleOptions(f.config, f.owner)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	options = f.leaveAlone(ctx, options, state)
+	options = f.asGuarded(ctx, options, state)
 	for _, relay := range f.config.Relays {
 		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", relay.Host)
 		if err != nil {

@@ -128,8 +128,11 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 // guardState is where the guard remembers the mode that it was told to be in: the
 // state directory that the manager gave us, or the packaged one.
 func guardState() string {
-	if directory := os.Getenv("STATE_DIRECTORY"); directory != "" {
-		return directory
+	for _, directory := range filepath.SplitList(os.Getenv("STATE_DIRECTORY")) {
+		// Others in the list may be the proxy's, which must not order anything.
+		if filepath.Base(directory) == filepath.Base(guard.StateDir) {
+			return directory
+		}
 	}
 	return guard.StateDir
 }

@@ -211,8 +211,9 @@ func (d *direct) wanted(now time.Time, proxy uint32) (LeftAlone, []judged) {
 	if len(f.Allow) == 0 {
 		return LeftAlone{}, all // and nobody has to be kept from it
 	}
+	byID := slices.ContainsFunc(f.Allow, func(r rules.Allow) bool { return r.Owner != rules.CGroup0 })
 	for _, p := range d.placed {
-		if p.container != "" {
+		if byID && p.container != "" { // for units they are no matter
 			f.Containers = append(f.Containers, p.id)
 		}
 	}

@@ -1,20 +1,30 @@
 package guard
 
-import "context"
+import (
+	"context"
+	"errors"
 
-// Resolve finds out once what a guard with these options would leave alone now:
-// for rules without a guard. The error is what is amiss with entries, none of
-// which keeps the others from being of use.
-func Resolve(ctx context.Context, o Options) (LeftAlone, error) {
+	"github.com/smtpwall/smtpwall/rules"
+)
+
+// Resolve finds out once which rules a guard with these options would put up now,
+// for when there is none: in which mode, and what they leave alone. The relays are
+// not looked up. The error is what is amiss with the state that a guard left and
+// with entries; the rules are of use all the same.
+func Resolve(ctx context.Context, o Options) (rules.Options, error) {
 	g, err := New(o)
 	if err != nil {
-		return LeftAlone{}, err
+		return o.Rules, err
+	}
+	m, modeErr := g.loadMode(o.Rules.Mode)
+	if modeErr == nil && !m.since.IsZero() {
+		o.Rules.Mode = m.running
 	}
 	g.openSuspended()
 	g.lookAround()
 	g.direct.resolveHosts(ctx)
 	leftAlone, entries := g.direct.wanted(g.clock.now(), o.Rules.ProxyUID)
-	return leftAlone, told(entries)
+	return leftAlone.Into(o.Rules), errors.Join(modeErr, told(entries))
 }
 
 // resolveHosts looks each host up once.

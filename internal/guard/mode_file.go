@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/rules"
@@ -73,6 +74,10 @@ func bootID() string {
 // a trial that was pending is over then.
 func (g *Guard) openMode() {
 	configured := g.options().Rules.Mode
+	err := g.sweepState()
+	if err != nil {
+		g.log.Warn("the state directory is not tidy", zap.Error(err))
+	}
 	m, err := g.loadMode(configured)
 	if err != nil {
 		m = mode{}
@@ -80,8 +85,11 @@ func (g *Guard) openMode() {
 	}
 	if m.since.IsZero() {
 		m = mode{configured: configured, running: configured, since: g.clock.now(), by: byConfiguration}
-	} else if err := g.keepMode(m); err != nil {
-		g.conditions.set("mode", fmt.Errorf("keeping the mode: %w", err))
+	}
+	if err == nil { // what cannot be used stays to be looked at
+		if err := g.keepMode(m); err != nil {
+			g.conditions.set("mode", fmt.Errorf("keeping the mode: %w", err))
+		}
 	}
 	g.mu.Lock()
 	g.mode, g.opts.Rules.Mode = m, m.running
@@ -100,7 +108,7 @@ func (g *Guard) loadMode(configured rules.Mode) (mode, error) {
 		return mode{}, err
 	}
 	if s.Configured != configured.String() {
-		return mode{}, g.removeState(modeFile) // the file was changed while no guard ran
+		return mode{}, nil // the file was changed while no guard ran
 	}
 	m := mode{configured: configured, running: modeNamed(s.Mode), since: s.Since, by: s.By}
 	if s.Trial == nil {

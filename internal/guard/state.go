@@ -42,6 +42,15 @@ func (g *Guard) writeState(name string, value any) error {
 	return durable.WriteFile(g.disk, filepath.Join(dir, name), append(data, '\n'), 0o600)
 }
 
+// sweepState removes what a crash in the middle of a write has left.
+func (g *Guard) sweepState() error {
+	dir := g.stateDir()
+	if dir == "" || checkOwn(dir, unix.S_IFDIR) != nil {
+		return nil // nothing was written there
+	}
+	return durable.Sweep(g.disk, dir)
+}
+
 func (g *Guard) removeState(name string) error {
 	dir := g.stateDir()
 	if dir == "" {

@@ -31,7 +31,7 @@ const (
 	maxSuspendedKey = 300
 	// suspendPause is kept between two lists: each makes the kernel take all the
 	// rules anew, which a proxy gone wrong must not ask for all the time.
-	suspendPause = 100 * time.Millisecond
+	suspendPause = 250 * time.Millisecond
 )
 
 // nobody is the uid that no process has.
@@ -148,8 +148,9 @@ func (g *Guard) destroy(ctx context.Context, who suspension) {
 	if len(direct) == 0 {
 		return
 	}
+	proxy := g.options().Rules.ProxyUID // whose way to the relays nobody cuts
 	ended, err := g.kernel.destroy(ctx, func(s openSocket) bool {
-		return direct.contain(s.remote) && who.covers(g.attempts.who.socketOwner(s))
+		return s.uid != proxy && direct.contain(s.remote) && who.covers(g.attempts.who.socketOwner(s))
 	})
 	if err != nil {
 		err = fmt.Errorf("connections of the suspended end at their next packet only: %w", err)
