@@ -241,7 +241,7 @@ func (s *sender) match() (text string, ok bool) {
 		return "{ account = [" + Quote(s.Account) + "] }", isPlain(s.Account)
 	}
 	text = "uid = [" + s.UID.String() + "]"
-	if isPlain(s.User) {
+	if isUser(s.User) {
 		text = "user = [" + Quote(s.User) + "]"
 	}
 	if s.UID != audit.KnownUID(0) || !s.placed {
@@ -255,17 +255,23 @@ func (s *sender) match() (text string, ok bool) {
 	return "{ " + text + ", unit = [" + quoteAll(s.units) + "] }", true
 }
 
+// maxName is what a name of the configuration may have, in octets.
+const maxName = 255
+
 // isPlain says that a name stands for itself as a pattern.
 func isPlain(name string) bool {
-	return name != "" && !strings.ContainsAny(name, "*?") && !strings.ContainsFunc(name, hidden)
+	return name != "" && len(name) <= maxName && !strings.ContainsAny(name, "*?") && !strings.ContainsFunc(name, hidden)
 }
+
+// isUser says that a name can be a user's (passwd(5)).
+func isUser(name string) bool { return isPlain(name) && !strings.ContainsAny(name, ":/") }
 
 // isUnit says that it is the name of a unit, or a pattern of ours.
 func isUnit(name string) bool {
-	return unitName.MatchString(name) && (isPlain(name) || unitPattern(strings.ReplaceAll(name, "*", "1")) == name || strings.HasSuffix(name, "@*.service"))
+	return len(name) <= maxName && unitName.MatchString(name) && (isPlain(name) || unitPattern(strings.ReplaceAll(name, "*", "1")) == name || strings.HasSuffix(name, "@*.service"))
 }
 
-var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@*-]+\.[a-z]+$`)
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@*-]+\.(service|scope|socket|mount|swap)$`)
 
 // senderList are the domains that it sent from, if there are not too many to be
 // its own.
@@ -277,7 +283,8 @@ func (s *sender) senderList() string {
 	var names []string
 	n := uint64(0)
 	for _, c := range s.senders {
-		if !domainPattern.MatchString(c.Name) && c.Name != audit.NullReversePath {
+		own := domainPattern.MatchString(c.Name) && !strings.Contains(c.Name, "xn--")
+		if !own && c.Name != audit.NullReversePath {
 			return ""
 		}
 		names = append(names, c.Name)
@@ -286,8 +293,8 @@ func (s *sender) senderList() string {
 	return fmt.Sprintf("[%s]   # of %s", quoteAll(names), count(n, "message"))
 }
 
-// domainPattern is every address of one domain.
-var domainPattern = regexp.MustCompile(`^\*@[a-z0-9._-]+$`)
+// domainPattern is every address of one domain of ASCII labels.
+var domainPattern = regexp.MustCompile(`^\*@([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}$`)
 
 // name is a name for the rule that is not taken.
 func (p *proposal) name(s *sender) string {
@@ -364,7 +371,7 @@ func (s *sender) allowKey() string {
 	if s.UID == audit.KnownUID(0) && s.placed && len(s.units) == 1 && isPlain(s.units[0]) && isUnit(s.units[0]) {
 		return "unit = " + Quote(s.units[0])
 	}
-	if !isPlain(s.User) {
+	if !isUser(s.User) {
 		return "uid = " + s.UID.String()
 	}
 	return "user = " + Quote(s.User)

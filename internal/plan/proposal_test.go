@@ -167,3 +167,27 @@ func TestNoProposalForNobody(t *testing.T) {
 		t.Errorf("%q", p.Proposal)
 	}
 }
+
+// FuzzProposal: whatever names events have, the proposal loads, and has a rule
+// for each sender at most.
+func FuzzProposal(f *testing.F) {
+	for _, seed := range []string{"www-data", "a\"b", "\\", "*", "\x00\x1b", "x\ny", "session-1.scope", "sshd@*.service", "\xff"} {
+		f.Add(seed, seed+".service", seed, "a@"+seed)
+	}
+	f.Fuzz(func(t *testing.T, user, unit, container, from string) {
+		events := []*audit.Event{attempt(0, 33, unit, "192.0.2.1:587", 1), attempt(0, 0, unit, "192.0.2.1:25", 1), message(0, 33, from, "allow")}
+		events[0].PeerUser, events[2].PeerUser = user, user
+		inside := attempt(0, 33, unit, "192.0.2.1:465", 1)
+		inside.PeerContainer = container
+		text := planOf(options(), append(events, inside)...).Proposal
+		for _, pasted := range []string{text, uncommented(text)} {
+			cfg, problems := config.Parse("smtpwall.toml", []byte(pasted), config.Options{})
+			if cfg == nil {
+				t.Fatalf("%v in\n%s", problems, pasted)
+			}
+			if len(cfg.Policy.Rules) > 4 {
+				t.Fatalf("%d rules in\n%s", len(cfg.Policy.Rules), pasted)
+			}
+		}
+	})
+}
