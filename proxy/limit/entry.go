@@ -17,6 +17,9 @@ type entry struct {
 	series []series
 }
 
+// mostSeries is how many windows a key has before those that are empty go.
+const mostSeries = 16
+
 // of gives the series of a limit, at the time t, and makes it where it is asked for the
 // first time.
 func (e *entry) of(limit *Limit, t int64) *series {
@@ -28,8 +31,11 @@ func (e *entry) of(limit *Limit, t int64) *series {
 	}
 	fresh := series{counted: limit.Counted, window: limit.Window}
 	fresh.advance(t)
-	if longest := e.longest(limit.Counted); longest != nil {
-		fresh.inherit(longest, t)
+	if from := e.source(limit); from != nil {
+		fresh.inherit(from, t)
+	}
+	if len(e.series) >= mostSeries { // those of former configurations
+		e.series = slices.DeleteFunc(e.series, func(s series) bool { return s.idle(t) })
 	}
 	e.series = append(e.series, fresh)
 	return &e.series[len(e.series)-1]
@@ -45,24 +51,35 @@ func (e *entry) held(limit *Limit) *series {
 	panic("limit: a claim holds what its entry does not know: " + e.key)
 }
 
-func (e *entry) longest(counted Counted) *series {
+// source gives the series from which a new window inherits: the shortest that
+// covers it, else the longest. None where that is so much longer that its slots do not
+// tell what was in the new window: all that they have would seem to be of now.
+func (e *entry) source(limit *Limit) *series {
 	var found *series
 	for i := range e.series {
-		if s := &e.series[i]; s.counted == counted && (found == nil || s.window > found.window) {
+		s := &e.series[i]
+		switch covers := s.window >= limit.Window; {
+		case s.counted != limit.Counted:
+		case found == nil,
+			covers && (s.window < found.window || found.window < limit.Window),
+			!covers && s.window > found.window:
 			found = s
 		}
+	}
+	if found == nil || slotLength(found.window) > int64(limit.Window) {
+		return nil
 	}
 	return found
 }
 
-// idle drops the series that say nothing, and tells whether none is left.
+// idle tells whether nothing is left of it. A series that is empty beside others
+// stays: made anew, it would inherit what it knew and forgot.
 func (e *entry) idle(t int64) bool {
-	before := len(e.series)
-	e.series = slices.DeleteFunc(e.series, func(s series) bool { return s.idle(t) })
-	if len(e.series) > 0 && len(e.series) < before {
-		e.series = slices.Clip(e.series)
+	idle := true
+	for i := range e.series {
+		idle = e.series[i].idle(t) && idle
 	}
-	return len(e.series) == 0
+	return idle
 }
 
 // weight is how much dropping it would forget; negative: it is in use.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -32,14 +33,14 @@ func decodeNumber(value []byte) (int64, error) {
 }
 
 // encode gives the entry's record: what is used and refused, not what is
-// pending; its lock is held.
+// pending; nil if nothing is. Its lock is held.
 func (e *entry) encode() []byte {
 	b := []byte{version}
+	if !slices.ContainsFunc(e.series, func(s series) bool { return len(s.cells) > 0 }) {
+		return nil
+	}
 	for i := range e.series {
 		s := &e.series[i]
-		if len(s.cells) == 0 {
-			continue
-		}
 		b = append(b, byte(s.counted))
 		b = binary.AppendUvarint(b, uint64(s.window))
 		b = binary.AppendUvarint(b, uint64(s.head))
@@ -48,9 +49,6 @@ func (e *entry) encode() []byte {
 			b = append(b, byte(c.age(s.head)))
 			b = binary.AppendUvarint(b, uint64(c)&(1<<(cellBits+2)-1))
 		}
-	}
-	if len(b) == 1 {
-		return nil
 	}
 	return b
 }

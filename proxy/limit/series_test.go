@@ -46,9 +46,8 @@ func TestSeriesRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept := slices.DeleteFunc(e.series, func(s series) bool { return len(s.cells) == 0 })
-		for i := range kept {
-			want, s := &kept[i], &got.series[i]
+		for i := range e.series {
+			want, s := &e.series[i], &got.series[i]
 			if s.counted != want.counted || s.window != want.window || s.used != want.used || s.refused != want.refused ||
 				s.head != want.head || s.end != want.end || !slices.Equal(s.cells, want.cells) {
 				t.Fatalf("%+v, want %+v", s, want)
@@ -57,8 +56,8 @@ func TestSeriesRecord(t *testing.T) {
 	}
 }
 
-// TestNewWindow: a limit with another window than before begins with what the longest one
-// knows, dated as late as it can have been.
+// TestNewWindow: a limit with another window than before begins with what another knows,
+// dated as late as it can have been, if that says anything.
 func TestNewWindow(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -71,6 +70,8 @@ func TestNewWindow(t *testing.T) {
 		{"shorter", time.Hour, 10 * time.Minute, 1},
 		{"shorter, beyond it", time.Hour, 2 * time.Hour, 0},
 		{"shortest, in the slot of the message", time.Second, 0, 1},
+		{"between", 2 * time.Minute, time.Minute, 0}, // of a slot of the day's one cannot tell
+		{"between, and long enough", 30 * time.Minute, time.Minute, 1},
 	} {
 		l := open(t)
 		send(l, "uid:1", limits("uid:1", Limit{Messages, 10, day}, Limit{Messages, 10, time.Minute}, Limit{Bytes, 10, 30 * day}), start, Amount{Messages: 1, Bytes: 7})
@@ -78,6 +79,71 @@ func TestNewWindow(t *testing.T) {
 		if state.Used != test.used {
 			t.Errorf("%s: %d used, want %d", test.name, state.Used, test.used)
 		}
+	}
+}
+
+// TestShortWindowBesideLong: the short window is empty for a while, and is not refilled from the long
+// one by a sweep or a restart.
+func TestShortWindowBesideLong(t *testing.T) {
+	store := &failing{kept: map[string][]byte{}}
+	l := on(t, store)
+	budgets := limits("uid:1", Limit{Messages, 10, time.Minute}, Limit{Messages, 1000, day})
+	send(l, "uid:1", budgets, start, Amount{Messages: 10})
+	now := start.Add(2 * time.Minute)
+	l.clock.at(now)
+	for range sweepParts {
+		l.sweep()
+	}
+	if states := l.State("", budgets, now); states[0].Used != 0 || states[1].Used != 10 {
+		t.Errorf("after a sweep: %+v", states)
+	}
+	if err := l.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if states := on(t, store).State("", budgets, now); states[0].Used != 0 || states[1].Used != 10 {
+		t.Errorf("after a restart: %+v", states)
+	}
+}
+
+func TestSource(t *testing.T) {
+	for _, test := range []struct {
+		have []time.Duration
+		new  time.Duration
+		want time.Duration // 0 is none
+	}{
+		{nil, time.Hour, 0},
+		{[]time.Duration{time.Minute, day}, time.Hour, day},
+		{[]time.Duration{day, time.Minute}, time.Hour, day},
+		{[]time.Duration{7 * day, day, 30 * day}, time.Hour, day},
+		{[]time.Duration{30 * day, day, 7 * day}, 2 * day, 7 * day},
+		{[]time.Duration{time.Second, time.Hour, time.Minute}, day, time.Hour},
+		{[]time.Duration{time.Hour, time.Second, time.Minute}, day, time.Hour},
+		{[]time.Duration{day}, time.Minute, 0},
+	} {
+		e := &entry{series: []series{{counted: Bytes, window: 2 * time.Hour}}}
+		for _, window := range test.have {
+			e.series = append(e.series, series{window: window})
+		}
+		got := time.Duration(0)
+		if s := e.source(&Limit{Messages, 1, test.new}); s != nil {
+			got = s.window
+		}
+		if got != test.want {
+			t.Errorf("of %v for %v: %v, want %v", test.have, test.new, got, test.want)
+		}
+	}
+}
+
+// TestFormerWindows: windows of former configurations go when they are empty.
+func TestFormerWindows(t *testing.T) {
+	l := open(t)
+	now := start
+	for i := range 100 {
+		send(l, "uid:1", limits("uid:1", Limit{Messages, 10, time.Minute + time.Duration(i)*time.Second}), now, Amount{Messages: 1})
+		now = now.Add(10 * time.Minute)
+	}
+	if n := len(l.entry("uid:1").series); n > mostSeries {
+		t.Errorf("%d windows are kept", n)
 	}
 }
 
