@@ -56,7 +56,7 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 		m.claim.Force(now, amount)
 	}
 	if action <= limit.Slow {
-		if action == limit.Slow {
+		if action == limit.Slow && (raised > 0 || m.own.isSlow(answer, amount)) {
 			m.delay = max(m.delay, slowness(answer.Use)-m.waited)
 		}
 		return smtp.Reply{}
@@ -68,6 +68,7 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 	reason := limitReason{text: "sending is restricted after: " + why, opens: until}
 	if !answer.Room {
 		reason = fullReason(answer)
+		reason.never = answer.Opens.IsZero() // it is more than the whole limit
 	}
 	s.transaction.full, s.transaction.opens = reason.full, reason.opens
 	return s.atLimit(action, reason)
@@ -83,6 +84,7 @@ type limitReason struct {
 	text  string
 	full  string // the limit without room and its budget, for the event
 	opens time.Time
+	never bool // waiting does not help
 }
 
 func fullReason(a limit.Answer) limitReason {
@@ -107,7 +109,11 @@ func (s *session) atLimit(action limit.Action, reason limitReason) (refusal smtp
 		return s.suspended(suspension)
 	}
 	t.denied = &d
-	return s.mark(smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, ruled(d)+", try again "+opening(reason.opens)))
+	if reason.never {
+		d.Result = policy.Deny
+		return smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, "message larger than the whole "+ruled(d))
+	}
+	return smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, ruled(d)+", try again "+opening(reason.opens))
 }
 
 func ladderOf(rule string) string {

@@ -30,6 +30,21 @@ func (a *Allotment) isSoft() bool {
 	return last >= 0 && a.Ladder[last].Action == limit.Slow && a.Ladder[last].Percent >= 100
 }
 
+// isSlow says that so much was used before a claim that its replies come late:
+// the first message of a small limit is not slowed. What the transaction has
+// claimed before counts for what it claims once.
+func (a *Allotment) isSlow(answer limit.Answer, claimed limit.Amount) bool {
+	l := answer.Limit
+	switch {
+	case !answer.Room:
+		return true
+	case l.Counted == limit.Messages && claimed.Messages == 0 || l.Max <= 0:
+		return false // MAIL was slowed
+	}
+	before := limit.Answer{Room: true, Use: 100 * float64(answer.Used) / float64(l.Max)}
+	return a.Ladder.For(before, 0) == limit.Slow
+}
+
 // Budgets are above the identities, and shared by those that have the unit,
 // container, user or account in common. A sender's is one reverse-path of one
 // identity.

@@ -46,7 +46,10 @@ func (s *session) judgeRcpt(rcpt smtp.Recipient) smtp.Reply {
 		t.denied = &decision
 		return s.denial(decision)
 	}
-	return s.measure(limit.Amount{Recipients: 1, Recipient: rcpt.Address})
+	if refusal := s.measure(limit.Amount{Recipients: 1, Recipient: rcpt.Address}); refusal.Code != 0 {
+		return s.mark(refusal)
+	}
+	return smtp.Reply{}
 }
 
 // resolveRecipients brings the waiting recipients to where the message goes,

@@ -167,9 +167,9 @@ func (s *session) suspended(by limit.Suspension) smtp.Reply {
 		t.decision.Result = policy.Defer
 	}
 	if by.Until.IsZero() {
-		return s.mark(smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, textSuspended))
+		return smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, textSuspended)
 	}
-	return s.mark(smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, textSuspended+", try again "+opening(by.Until)))
+	return smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, textSuspended+", try again "+opening(by.Until))
 }
 
 // cutIfSuspended ends the session if it is one of the sender's. It is called by

@@ -70,7 +70,7 @@ func (s *session) mail(c smtp.Command) {
 func (s *session) judgeMail() (refusal smtp.Reply) {
 	t := s.transaction
 	if by, is := s.server.warden.suspension(s.keys()); is {
-		return s.suspended(by)
+		return s.mark(s.suspended(by))
 	}
 	switch t.decision = s.judgeSender(t.envelope.ReversePath); t.decision.Result {
 	case policy.Allow:
@@ -79,7 +79,10 @@ func (s *session) judgeMail() (refusal smtp.Reply) {
 	default:
 		return s.denial(t.decision)
 	}
-	return s.openMeter()
+	if refusal = s.openMeter(); refusal.Code != 0 {
+		return s.mark(refusal)
+	}
+	return smtp.Reply{}
 }
 
 // mailCapabilities are those that were announced: none after HELO (RFC 5321

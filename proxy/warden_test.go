@@ -34,6 +34,9 @@ func (b *stand) send(t *testing.T, from, body string, recipients ...string) (rep
 	p.play("C: QUIT")
 	p.play("S: 221 *")
 	p.play("EOF")
+	if n := strings.Count(line, "[smtpwall "); n != 1 {
+		t.Errorf("%q names the transaction %d times", line, n)
+	}
 	return strings.TrimSpace(line)
 }
 
@@ -244,9 +247,25 @@ func TestLimitHolds(t *testing.T) {
 	}
 }
 
+// A message that is longer than it said waits for room, or for nothing.
+func TestLimitOfBytesAtTheEnd(t *testing.T) {
+	b := newStand(t, map[string]string{"limits": "bytes 300", "ladder": "defer 100"})
+	for _, c := range []struct {
+		size  int
+		reply string
+	}{{200, "250 "}, {150, "450 4.7.1 limit of 300B/hour reached, try again after 20"}, {400, "552 5.3.4 "}, {10, "250 "}} {
+		if reply := b.send(t, "a@example.com", strings.Repeat("x", c.size), "b@example.net"); !strings.HasPrefix(reply, c.reply) {
+			t.Errorf("%d octets: %q, want %q", c.size, reply, c.reply)
+		}
+	}
+	if n := len(b.relay.Messages()); n != 2 {
+		t.Errorf("the relay has %d messages, want 2", n)
+	}
+}
+
 // Who is slowed gets replies late and loses nothing.
 func TestLimitSlows(t *testing.T) {
-	b := newStand(t, map[string]string{"limits": "messages 2", "ladder": "slow 50"})
+	b := newStand(t, map[string]string{"limits": "messages 3", "ladder": "slow 30"})
 	began := time.Now()
 	b.send(t, "a@example.com", "one", "b@example.net")
 	if took := time.Since(began); took > 900*time.Millisecond {
