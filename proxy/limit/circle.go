@@ -176,7 +176,7 @@ func (l *Limiter) meet(identity string, met []recipient, t int64) {
 
 // queue has the changed rings saved; the circle's lock is held.
 func (l *Limiter) queue(c *circle) {
-	if c.queued || !slices.ContainsFunc(c.rings, func(r ring) bool { return r.dirty }) {
+	if c.queued || l.store == nil || !slices.ContainsFunc(c.rings, func(r ring) bool { return r.dirty }) {
 		return
 	}
 	c.queued = true

@@ -175,7 +175,7 @@ func (l *Limiter) drop(s *shard, e *entry, may func(*entry) bool) {
 
 // touch has an entry saved; its lock is held.
 func (l *Limiter) touch(e *entry) {
-	if e.dirty {
+	if e.dirty || l.store == nil {
 		return
 	}
 	e.dirty = true
