@@ -48,12 +48,12 @@ func (l *Limiter) Raised(identity string, now time.Time) (int, string, time.Time
 	return r.Times, r.Why, r.Until
 }
 
-// Lower takes back all raises of an identity, and tells whether there were any.
-func (l *Limiter) Lower(identity string) bool {
-	was := false
+// lower takes back all raises of an identity, and tells whether there were any.
+func (l *Limiter) lower(identity string) bool {
 	if _, ok := l.raises.all()[identity]; !ok {
 		return false
 	}
+	was := false
 	l.raises.change(func(m map[string]raise) {
 		if _, was = m[identity]; was {
 			delete(m, identity)

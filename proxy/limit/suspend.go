@@ -53,7 +53,7 @@ func (l *Limiter) Resume(key string) (bool, error) {
 	if !was {
 		return false, nil
 	}
-	l.Lower(key)
+	l.lower(key)
 	l.forgive(key)
 	if err := l.flushNotes(); err != nil {
 		return true, fmt.Errorf("resuming %s: it is resumed, but not on disk: %w", key, err)
@@ -75,8 +75,8 @@ func (l *Limiter) Suspended(now time.Time, keys ...string) (Suspension, bool) {
 	return Suspension{}, false
 }
 
-// Suspensions gives all, those whose end has come too until Lapse takes them,
-// by key.
+// Suspensions gives all by key, those too whose end has come, until they are
+// resumed.
 func (l *Limiter) Suspensions() []Suspension {
 	var list []Suspension
 	for _, s := range l.suspensions.all() {
@@ -84,22 +84,6 @@ func (l *Limiter) Suspensions() []Suspension {
 	}
 	slices.SortFunc(list, func(a, b Suspension) int { return cmp.Compare(a.Key, b.Key) })
 	return list
-}
-
-// Lapse resumes the suspensions whose end has come, and gives them: their held
-// messages may go. It costs one atomic load where nobody is suspended.
-func (l *Limiter) Lapse(now time.Time) []Suspension {
-	var lapsed []Suspension
-	for _, s := range l.Suspensions() {
-		if !s.over(now) {
-			continue
-		}
-		// That it is not on disk, Condition tells.
-		if was, _ := l.Resume(s.Key); was {
-			lapsed = append(lapsed, s)
-		}
-	}
-	return lapsed
 }
 
 // forgive forgets what was refused to a key, to its user and to its senders.
