@@ -33,7 +33,7 @@ func (s *session) ruling() *policy.Ruling {
 // senderChanged is called when the sender is known better, or less.
 func (s *session) senderChanged() {
 	s.ruled = false
-	s.known.Store(nil)
+	s.known.Store(KeysOf(s.keptIdentity())) // who suspends it must find it
 }
 
 func (s *session) judgeSender(reversePath string) policy.Decision {

@@ -152,6 +152,7 @@ func (s *session) identify() {
 		s.peerKey = s.keys().Identity
 		return
 	}
+	s.senderChanged()
 	s.peerKey = "address:" + network(s.peer.Remote.Addr())
 }
 

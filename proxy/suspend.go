@@ -63,15 +63,13 @@ func (w *Warden) suspendLater(s limit.Suspension) {
 // Resume lets a sender go on; its messages leave the hold. by is who ordered it.
 func (w *Warden) Resume(key, by string) error {
 	was, err := w.limits.Resume(key)
-	switch {
-	case err != nil:
-		return err
-	case !was:
+	if was { // also where that is not on disk yet
+		w.resumed(key, by)
+		w.noteChange()
+	} else if err == nil {
 		return ErrNotSuspended
 	}
-	w.resumed(key, by)
-	w.noteChange()
-	return nil
+	return err
 }
 
 func (w *Warden) resumed(key, by string) {
@@ -126,9 +124,11 @@ func (w *Warden) expire() {
 		if !isOver(s, now) {
 			continue
 		}
-		if was, err := w.limits.Resume(s.Key); err != nil {
-			w.log.Error("suspension not removed, it is over all the same", zap.String(logfields.Identity, s.Key), zap.Error(err))
-		} else if was {
+		was, err := w.limits.Resume(s.Key)
+		if err != nil {
+			w.log.Error("suspension not removed from the disk, it is over all the same", zap.String(logfields.Identity, s.Key), zap.Error(err))
+		}
+		if was {
 			w.resumed(s.Key, "the end of its time")
 		}
 	}

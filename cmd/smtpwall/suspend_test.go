@@ -14,7 +14,7 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/limit"
 )
 
-func (p *fakeProxy) Limits(context.Context, string) ([]admin.LimitState, error) {
+func (p *fakeProxy) Limits(context.Context, string, string) ([]admin.LimitState, error) {
 	return nil, errors.New("nobody asks for limits here")
 }
 

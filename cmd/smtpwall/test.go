@@ -60,7 +60,7 @@ func testCommand(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	standing, unknown := app.AskStanding(ctx, cfg, q.Identity)
+	standing, unknown := app.AskStanding(ctx, cfg, q)
 	a, err := newAnswer(cfg, q, standing, unknown)
 	if err != nil {
 		return err

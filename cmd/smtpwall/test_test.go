@@ -123,7 +123,7 @@ type limitedProxy struct {
 	states map[string][]admin.LimitState
 }
 
-func (p *limitedProxy) Limits(_ context.Context, key string) ([]admin.LimitState, error) {
+func (p *limitedProxy) Limits(_ context.Context, key, _ string) ([]admin.LimitState, error) {
 	return p.states[key], nil
 }
 

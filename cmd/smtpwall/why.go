@@ -92,7 +92,7 @@ func reckon(ctx context.Context, cfg *config.Config, id string, events []audit.E
 	}
 	r := &reckoning{Txn: id, Events: events}
 	r.Spool, q.Header = keptMessage(ctx, cfg, id)
-	standing, unknown := app.AskStanding(ctx, cfg, q.Identity)
+	standing, unknown := app.AskStanding(ctx, cfg, q)
 	today, err := newAnswer(cfg, q, standing, unknown)
 	if err != nil {
 		return nil, q, err

@@ -28,9 +28,10 @@ type Reader interface {
 // LimitReader is what can be asked of the room that identities have. Many
 // goroutines call it. Client has this shape too.
 type LimitReader interface {
-	// Limits are the states of all limits that an identity has now, and of the
-	// budgets above it, as the configuration in force gives them.
-	Limits(ctx context.Context, identity string) ([]LimitState, error)
+	// Limits are the states of all limits that an identity has now under a rule, and
+	// of the budgets above it, as the configuration in force gives them. "" is the
+	// rule that the key alone leads to.
+	Limits(ctx context.Context, identity, rule string) ([]LimitState, error)
 	// Suspensions are those in force, in no order.
 	Suspensions(ctx context.Context) ([]limit.Suspension, error)
 }

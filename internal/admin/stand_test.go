@@ -80,9 +80,9 @@ func (s *shelf) Act(ctx context.Context, op Op, f spool.Filter, done func(Outcom
 	return s.failure
 }
 
-func (s *shelf) Limits(_ context.Context, identity string) (found []LimitState, err error) {
+func (s *shelf) Limits(_ context.Context, identity, rule string) (found []LimitState, err error) {
 	for _, state := range s.limits {
-		if state.Key == identity {
+		if state.Key == identity && rule == "sites" {
 			found = append(found, state)
 		}
 	}

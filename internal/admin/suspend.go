@@ -79,7 +79,7 @@ func (h *handler) limitStates(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, errors.New("limits of whom?"))
 		return
 	}
-	states, err := h.limits.Limits(r.Context(), identity)
+	states, err := h.limits.Limits(r.Context(), identity, r.URL.Query().Get(paramRule))
 	if states == nil {
 		states = []LimitState{}
 	}
@@ -130,10 +130,10 @@ func answerOr(w http.ResponseWriter, value any, err error) {
 	answer(w, http.StatusOK, value)
 }
 
-// Limits are the states of an identity's limits.
-func (c *Client) Limits(ctx context.Context, identity string) ([]LimitState, error) {
+// Limits are the states of an identity's limits under a rule.
+func (c *Client) Limits(ctx context.Context, identity, rule string) ([]LimitState, error) {
 	var states []LimitState
-	err := c.get(ctx, pathLimits+"?"+url.Values{paramIdentity: {identity}}.Encode(), &states)
+	err := c.get(ctx, pathLimits+"?"+url.Values{paramIdentity: {identity}, paramRule: {rule}}.Encode(), &states)
 	return states, err
 }
 

@@ -87,7 +87,7 @@ func TestSuspendRefuses(t *testing.T) {
 func TestSuspendFails(t *testing.T) {
 	client := NewClient(open(t, &shelf{failure: errors.New("disk full"), off: map[string]limit.Suspension{"uid:1": {}}}))
 	_, listErr := client.Suspensions(t.Context())
-	_, limitsErr := client.Limits(t.Context(), "uid:33")
+	_, limitsErr := client.Limits(t.Context(), "uid:33", "sites")
 	for name, err := range map[string]error{
 		"suspend": client.Suspend(t.Context(), limit.Suspension{Key: "uid:33"}),
 		"resume":  client.Resume(t.Context(), "uid:1"), "list": listErr, "limits": limitsErr,
@@ -104,14 +104,14 @@ func TestLimits(t *testing.T) {
 		Opens: time.Now().Add(time.Minute).UTC().Truncate(time.Second),
 	}
 	client := NewClient(open(t, &shelf{limits: []LimitState{{Key: "uid:1"}, want}}))
-	got, err := client.Limits(t.Context(), "uid:33")
+	got, err := client.Limits(t.Context(), "uid:33", "sites")
 	if err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if none, err := client.Limits(t.Context(), "account:a b&identity=uid:33"); err != nil || none == nil || len(none) != 0 {
+	if none, err := client.Limits(t.Context(), "account:a b&identity=uid:33", "sites"); err != nil || none == nil || len(none) != 0 {
 		t.Errorf("%+v, %v of nobody", none, err)
 	}
-	if _, err := client.Limits(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "limits of whom?") {
+	if _, err := client.Limits(t.Context(), "", ""); err == nil || !strings.Contains(err.Error(), "limits of whom?") {
 		t.Errorf("%v", err)
 	}
 }

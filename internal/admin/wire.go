@@ -9,7 +9,7 @@ const (
 	pathMessages = "/v1/messages/"   // GET with an id: the spool.Item in one line, then the message as it is
 	pathList     = "/v1/messages"    // POST a spool.Filter: a line each
 	pathAct      = "/v1/operations/" // POST a spool.Filter, with an Op: a line each
-	pathLimits   = "/v1/limits"      // GET with ?identity=KEY: a list of LimitState
+	pathLimits   = "/v1/limits"      // GET with ?identity=KEY&rule=NAME: a list of LimitState
 	pathSuspend  = "/v1/suspensions" // GET: a list of limit.Suspension; POST one; DELETE with ?key=KEY
 )
 
@@ -22,6 +22,7 @@ const (
 // The parameters of a resource: a key has slashes in it.
 const (
 	paramIdentity = "identity"
+	paramRule     = "rule"
 	paramKey      = "key"
 )
 

@@ -108,11 +108,14 @@ func (b *backend) Message(_ context.Context, id string) (spool.Item, io.ReadClos
 }
 
 // Limits implements admin.LimitReader.
-func (b *backend) Limits(_ context.Context, identity string) ([]admin.LimitState, error) {
+func (b *backend) Limits(_ context.Context, identity, rule string) ([]admin.LimitState, error) {
 	p := b.proxy
 	states := []admin.LimitState{}
 	settings := p.inForce.Load()
-	budgets := settings.Quota.Show(identity, settings.Policy.Session(identityOfKey(identity), string(proxy.Submission)).Rule)
+	if rule == "" {
+		rule = settings.Policy.Session(identityOfKey(identity), string(proxy.Submission)).Rule
+	}
+	budgets := settings.Quota.Show(identity, rule)
 	for _, s := range p.limits.State(identity, budgets, time.Now()) {
 		states = append(states, admin.LimitState{
 			Key: s.Key, Limit: s.Limit.String(), Used: s.Used, Max: s.Limit.Max, Refused: s.Refused, Opens: s.Opens,

@@ -7,7 +7,6 @@ import (
 	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/proxy/limit"
-	"github.com/smtpwall/smtpwall/proxy/policy"
 )
 
 // Standing is what the running proxy knows of an identity: how much room it and
@@ -17,9 +16,14 @@ type Standing struct {
 	Suspensions []limit.Suspension // all of them
 }
 
-// AskStanding asks the proxy. It fails with ErrNoProxy, ErrNoAdmin or
+// AskStanding asks the proxy about whoever a question is about. It fails with ErrNoProxy, ErrNoAdmin or
 // ErrNotAllowed.
-func AskStanding(ctx context.Context, cfg *config.Config, id policy.Identity) (s Standing, err error) {
+func AskStanding(ctx context.Context, cfg *config.Config, q Question) (s Standing, err error) {
+	rules, err := newPolicy(cfg.Policy)
+	if err != nil {
+		return s, err
+	}
+	rule := rules.Session(q.Identity, string(q.Listener)).Rule
 	client, err := askProxy(ctx, cfg)
 	if err != nil {
 		return s, err
@@ -27,8 +31,8 @@ func AskStanding(ctx context.Context, cfg *config.Config, id policy.Identity) (s
 	if s.Suspensions, err = client.Suspensions(ctx); err != nil {
 		return s, err
 	}
-	for _, key := range keysOf(SpoolIdentity(id)).Suspendable {
-		states, err := client.Limits(ctx, key)
+	for _, key := range keysOf(SpoolIdentity(q.Identity)).Suspendable {
+		states, err := client.Limits(ctx, key, rule)
 		if err != nil {
 			return s, err
 		}

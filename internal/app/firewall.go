@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"time"
@@ -131,7 +132,10 @@ func GuardStatus(ctx context.Context) (guard.Status, error) {
 	client := guard.NewClient(GuardSocket(), zap.NewNop())
 	defer func() { _ = client.Close() }()
 	status, err := client.Status(ctx)
-	if isAbsent(err) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return status, fmt.Errorf("asking the guard: %w: that is for root", err)
+	case isAbsent(err):
 		return status, ErrNoGuard
 	}
 	return status, err

@@ -89,7 +89,7 @@ func SpoolFiles(ctx context.Context, cfg *config.Config) (admin.SpoolStatus, err
 		status.Messages++
 		status.ByState[string(item.State)]++
 		status.Bytes += item.Stored
-		if status.Oldest.IsZero() || item.Time.Before(status.Oldest) {
+		if item.State != spool.Hold && (status.Oldest.IsZero() || item.Time.Before(status.Oldest)) {
 			status.Oldest = item.Time
 		}
 		return nil

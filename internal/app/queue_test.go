@@ -96,7 +96,7 @@ func TestQueueWithAndWithoutItsProxy(t *testing.T) {
 		t.Errorf("without it a message is dropped: %v", err)
 	}
 	files, err := SpoolFiles(t.Context(), cfg)
-	if err != nil || files.Messages != 2 || files.ByState["hold"] != 2 || files.Oldest.IsZero() || files.Corrupt != 0 {
+	if err != nil || files.Messages != 2 || files.ByState["hold"] != 2 || !files.Oldest.IsZero() || files.Corrupt != 0 {
 		t.Errorf("the files say %+v, %v", files, err)
 	}
 	checkMessage(t, queue, ids[1])

@@ -38,10 +38,10 @@ func (id Identity) is(word string) bool {
 	return slices.Contains([]string{id.Key(), id.User, id.Unit, id.Container, id.Account}, word)
 }
 
-// says reports whether part stands in a reason or in a reply.
+// says reports whether part stands in a reason, also of the hold, or in a reply.
 func (p Progress) says(part string) bool {
 	part = strings.ToLower(part)
-	return strings.Contains(strings.ToLower(p.Reason), part) || slices.ContainsFunc(p.Rest, func(d Due) bool {
+	return strings.Contains(p.Hold, part) || strings.Contains(strings.ToLower(p.Reason), part) || slices.ContainsFunc(p.Rest, func(d Due) bool {
 		return strings.Contains(strings.ToLower(d.Reply), part)
 	})
 }
