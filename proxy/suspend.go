@@ -98,6 +98,8 @@ func (w *Warden) Open() { w.noteChange() }
 // noteChange tells who wants to know of all suspensions, and sees to the end of
 // the first that has one.
 func (w *Warden) noteChange() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	all := w.Suspensions()
 	w.changed(all)
 	var first time.Time
@@ -106,16 +108,17 @@ func (w *Warden) noteChange() {
 			first = s.Until
 		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.expiry != nil {
 		w.expiry.Stop()
 	}
-	if first.IsZero() || w.closed {
-		return
+	if !first.IsZero() && !w.closed {
+		w.expiry = time.AfterFunc(min(time.Until(first), lookAgain), w.expire)
 	}
-	w.expiry = time.AfterFunc(time.Until(first), w.expire)
 }
+
+// lookAgain is how late the end of a suspension is noticed at most after the
+// clock was set forwards.
+const lookAgain = 10 * time.Minute
 
 // expire resumes those whose time is over.
 func (w *Warden) expire() {
