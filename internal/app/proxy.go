@@ -99,10 +99,6 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	if err != nil {
 		return err
 	}
-	if p.alarms, err = openAlarms(options.Config, hostName(options.Config, p.machine), p.log); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfiguration, err)
-	}
-	p.cleanups.add("alerts", p.alarms.close)
 	if err := p.openWarden(options, events); err != nil {
 		return err
 	}
@@ -128,13 +124,17 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	p.cleanups.add("deliveries from the spool", p.runner.Stop)
 	p.warden.Open()
 	p.cleanups.add("suspensions", p.warden.Close)
-	commandsAnswer := p.serveAdmin(commands)
+	p.watch(ctx, options.Guard, p.serveAdmin(commands))
+	p.probe(settings)
+	return nil
+}
+
+// watch begins to make alerts of what the guard sees and of conditions.
+func (p *Proxy) watch(ctx context.Context, guard string, b *backend) {
 	p.background, p.endBackground = context.WithCancel(context.WithoutCancel(ctx))
 	p.cleanups.add("relay probes and watches", func(context.Context) error { p.endBackground(); p.probes.Wait(); return nil })
-	p.probe(settings)
-	p.probes.Go(func() { p.alarms.watchGuard(p.background, options.Guard) })
-	p.probes.Go(func() { p.alarms.lookRegularly(p.background, commandsAnswer.conditions) })
-	return nil
+	p.probes.Go(func() { p.alarms.watchGuard(p.background, guard) })
+	p.probes.Go(func() { p.alarms.lookRegularly(p.background, b.conditions) })
 }
 
 // openStores opens what outlives the process: certificates and spool.

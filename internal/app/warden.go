@@ -25,9 +25,27 @@ func LimitsDirectory(cfg *config.Config) string {
 // limitsFile has the counts, in LimitsDirectory.
 const limitsFile = "limits.db"
 
-// openWarden opens what is known of the senders. The guard hears of suspensions
-// until the cleanup.
+// openWarden opens what is known of the senders, and who is told of it. The guard
+// hears of suspensions until the cleanup.
 func (p *Proxy) openWarden(options ProxyOptions, events proxy.EventLog) error {
+	var err error
+	if p.alarms, err = openAlarms(p.config, hostName(p.config, p.machine), p.log); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfiguration, err)
+	}
+	p.cleanups.add("alerts", p.alarms.close)
+	if err := p.openLimits(); err != nil {
+		return err
+	}
+	p.breakers = breaker.New(newBreakers(p.config.Policy.Breakers))
+	teller := newGuardTeller(options.Guard, p.log)
+	p.cleanups.add("word to the guard", teller.close)
+	p.warden = proxy.NewWarden(proxy.WardenOptions{
+		Limits: p.limits, Breakers: p.breakers, Events: events, Alarm: p.alarms.warden, Changed: teller.tell, Logger: p.log,
+	})
+	return nil
+}
+
+func (p *Proxy) openLimits() error {
 	directory := LimitsDirectory(p.config)
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return fmt.Errorf("making the directory of the limits: %w", err)
@@ -40,12 +58,6 @@ func (p *Proxy) openWarden(options ProxyOptions, events proxy.EventLog) error {
 		return fmt.Errorf("opening the limits: %w", err)
 	}
 	p.cleanups.add("limits", func(context.Context) error { return p.limits.Close() })
-	p.breakers = breaker.New(newBreakers(p.config.Policy.Breakers))
-	teller := newGuardTeller(options.Guard, p.log)
-	p.cleanups.add("word to the guard", teller.close)
-	p.warden = proxy.NewWarden(proxy.WardenOptions{
-		Limits: p.limits, Breakers: p.breakers, Events: events, Alarm: p.alarms.warden, Changed: teller.tell, Logger: p.log,
-	})
 	return nil
 }
 
