@@ -31,10 +31,13 @@ type socketOwner struct {
 	unit, container string
 }
 
-// socketOwner finds the owner of a socket. Of one that its process has closed,
-// older kernels say that it is root's.
+// socketOwner finds the owner of a socket, subordinate uids being their user's. Of
+// a socket that its process has closed, older kernels say that it is root's.
 func (a *attributor) socketOwner(s openSocket) socketOwner {
 	o := socketOwner{uid: s.uid, hasUID: s.inode != 0 || s.uid != 0}
+	if user, ok := a.users.Owner(s.uid); ok {
+		o.uid = user
+	}
 	if path, ok := a.cgroups.Path(s.cgroup); ok {
 		o.unit, o.container = peer.ParseCGroup(path)
 	}
