@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -502,6 +504,53 @@ func TestReloadAsATrialEnds(t *testing.T) {
 			}
 			b.in(rules.Enforce, false)
 		})
+	}
+}
+
+// Whatever orders, reloads, ends of trials and failures meet, what is told, what
+// is kept and what the kernel has are the same in the end.
+func TestOrdersAtTheSameTime(t *testing.T) {
+	for seed := range uint64(20) {
+		onModeBed(t, func(b *modeBed) {
+			var all sync.WaitGroup
+			for i := range uint64(6) {
+				all.Go(func() { b.orderAtRandom(rand.New(rand.NewPCG(seed, i))) })
+			}
+			all.Wait()
+			b.failing("apply", nil)
+			b.pass(time.Minute) // all trials are over
+			now := b.guard.modeNow()
+			b.configured = now.configured
+			b.in(now.running, false)
+			if b.stored() == now.isConfigured() {
+				t.Errorf("kept %v, of %+v", b.stored(), now)
+			}
+			b.restart()
+			b.in(now.running, false)
+		})
+	}
+}
+
+// orderAtRandom does what people, a reload and a kernel without memory could do.
+func (b *modeBed) orderAtRandom(r *rand.Rand) {
+	for range 40 {
+		ctx := b.t.Context()
+		switch r.IntN(6) {
+		case 0:
+			b.guard.Enforce(ctx, 0, "root")
+		case 1:
+			b.guard.Enforce(ctx, time.Second+time.Duration(r.IntN(3000))*time.Millisecond, "root")
+		case 2:
+			b.guard.Confirm(ctx, "root")
+		case 3:
+			b.guard.Observe(ctx, "root")
+		case 4:
+			configured := rules.Mode(r.IntN(2))
+			b.guard.Reload(ctx, Options{Rules: rules.Options{Mode: configured, ProxyUID: proxyUID}})
+		case 5:
+			b.failing("apply", [...]error{nil, nil, errors.New("no memory")}[r.IntN(3)])
+		}
+		time.Sleep(time.Duration(r.IntN(900)) * time.Millisecond)
 	}
 }
 
