@@ -126,13 +126,17 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 }
 
 // guardState is where the guard remembers the mode that it was told to be in: the
-// state directory that the manager gave us, or the packaged one.
+// state directory that the manager gave us, or the packaged one. With a runtime
+// directory of its own a guard is not the host's, and must not touch that one's.
 func guardState() string {
 	for _, directory := range filepath.SplitList(os.Getenv("STATE_DIRECTORY")) {
 		// Others in the list may be the proxy's, which must not order anything.
 		if filepath.Base(directory) == filepath.Base(guard.StateDir) {
 			return directory
 		}
+	}
+	if directory := os.Getenv("RUNTIME_DIRECTORY"); directory != "" {
+		return filepath.Join(directory, filepath.Base(guard.StateDir))
 	}
 	return guard.StateDir
 }
