@@ -47,10 +47,7 @@ func (s *session) writeTransactionEvent(t *transaction) {
 	if t.parked.Hold != "" && decision.Result == policy.Allow {
 		event.Decision, event.Reason = policy.Hold.String(), t.parked.Reason
 	}
-	event.Limit, event.Until = t.full, t.opens
-	if !event.Until.IsZero() || event.Limit != "" {
-		event.Identity = s.keys().Identity
-	}
+	event.Identity, event.Limit, event.Until = s.keys().Identity, t.full, t.opens
 	if t.intake != nil {
 		event.Size = t.intake.size
 	}

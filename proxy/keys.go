@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
@@ -54,8 +55,8 @@ func (s *session) keys() *Keys {
 	return k
 }
 
-// senderKey is the budget of one reverse-path of an identity: another identity
-// that uses the same one has its own.
+// senderKey is the budget of one reverse-path of an identity, however it is
+// written: another identity that uses the same one has its own.
 func (k *Keys) senderKey(reversePath string) string {
-	return "sender:" + k.Identity + ":" + strings.ToLower(reversePath)
+	return "sender:" + k.Identity + ":" + policy.Canonical(reversePath)
 }

@@ -91,7 +91,9 @@ func (s *session) pause(delay time.Duration) bool {
 	case <-timer.C:
 		return true
 	case <-s.ctx.Done():
-		s.closing = true
+		s.dropTransaction(s.whyCutOff())
+		last := s.lastWords()
+		s.farewell(last.Code, last.Enhanced, last.Text())
 		return false
 	}
 }

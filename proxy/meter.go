@@ -48,10 +48,7 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 	answer := m.claim.Take(now, amount)
 	raised, why, until := s.server.warden.limits.Raised(s.keys().Identity, now)
 	action := m.own.Ladder.For(answer, raised)
-	switch {
-	case action > limit.Defer && !s.isOwn(answer.Key) && raised == 0:
-		action = limit.Defer // others have filled what is shared
-	case !answer.Room && m.own.Ladder.At(answer.Percent, raised) == limit.Slow && m.own.isSoft():
+	if !answer.Room && answer.Others <= 100 && m.own.isSoft() && m.own.Ladder.At(answer.Percent, raised) == limit.Slow {
 		action = limit.Slow
 		m.claim.Force(now, amount)
 	}
@@ -72,11 +69,6 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 	}
 	s.transaction.full, s.transaction.opens = reason.full, reason.opens
 	return s.atLimit(action, reason)
-}
-
-// isOwn says that a budget is the identity's alone.
-func (s *session) isOwn(key string) bool {
-	return key == s.keys().Identity || strings.HasPrefix(key, "sender:")
 }
 
 // limitReason is why a ladder acts.
@@ -111,7 +103,7 @@ func (s *session) atLimit(action limit.Action, reason limitReason) (refusal smtp
 	t.denied = &d
 	if reason.never {
 		d.Result = policy.Deny
-		return smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, "message larger than the whole "+ruled(d))
+		return smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, "message larger than the whole "+strings.TrimSuffix(reason.text, " reached"))
 	}
 	return smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, ruled(d)+", try again "+opening(reason.opens))
 }

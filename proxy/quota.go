@@ -74,14 +74,19 @@ func (q *Quota) budgets(list []limit.Budget, own *Allotment, k *Keys, reversePat
 			list = append(list, limit.Budget{Key: key, Limits: limits})
 		}
 	}
-	add(k.Account, b.Account)
+	share := func(key string, limits []limit.Limit) {
+		if key != "" && len(limits) > 0 {
+			list = append(list, limit.Budget{Key: key, Limits: limits, Shared: key != k.Identity})
+		}
+	}
+	share(k.Account, b.Account)
 	add(k.Container, b.Container)
 	if len(b.Sender) > 0 {
 		add(k.senderKey(reversePath), b.Sender)
 	}
 	add(k.User, b.User)
-	add(k.Unit, b.Unit)
-	add(hostKey, b.Host)
+	share(k.Unit, b.Unit)
+	share(hostKey, b.Host)
 	return list
 }
 

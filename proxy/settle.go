@@ -161,7 +161,7 @@ func (a *attempt) hold(why, reason string) (again bool) {
 		return false
 	}
 	p := a.item.Progress
-	p.Time, p.Hold, p.Reason = time.Now().UTC(), why, reason
+	p.Time, p.Next, p.Hold, p.Reason = time.Now().UTC(), time.Time{}, why, reason // due at once when it may go
 	a.runner.log.Warn("message held", zap.String(logfields.Txn, a.item.ID), zap.String(logfields.Reason, reason))
 	a.writeEvent(p)
 	return a.write(settlement{progress: p, to: spool.Hold})
@@ -206,7 +206,7 @@ func (a *attempt) writeEvent(p spool.Progress) {
 func eventOf(item spool.Item) *audit.Event {
 	id := item.Identity
 	event := &audit.Event{
-		Time: time.Now(), Kind: audit.KindDelivery, Txn: item.ID, Listener: id.Listener,
+		Time: time.Now(), Kind: audit.KindDelivery, Txn: item.ID, Listener: id.Listener, Identity: id.Key(),
 		PeerUser: id.User, PeerUnit: id.Unit, PeerContainer: id.Container, AuthID: id.Account,
 		ReversePath: item.Envelope.ReversePath, Size: item.Size,
 	}

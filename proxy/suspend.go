@@ -18,13 +18,11 @@ import (
 // ErrNotSuspended says that there is nothing to resume.
 var ErrNotSuspended = errors.New("it is not suspended")
 
-// Suspend switches a sender off: it is durable when it returns, nothing of the
-// sender is accepted any more, its sessions are being ended, and its messages in
-// the spool go into hold when their turn comes.
+// Suspend switches a sender off: nothing of it is accepted any more, its sessions
+// are being ended, and its messages in the spool go into hold. All that is so with
+// an error, too, which says that it may not outlive the process.
 func (w *Warden) Suspend(s limit.Suspension) error {
-	if err := w.limits.Suspend(s); err != nil {
-		return err
-	}
+	err := w.limits.Suspend(s)
 	w.log.Warn("suspended", zap.String(logfields.Identity, s.Key), zap.String(logfields.Reason, s.Reason), zap.String(logfields.By, s.By))
 	w.write(&audit.Event{
 		Time: time.Now(), Kind: audit.KindSuspension, Outcome: audit.OutcomeSuspended,
@@ -39,7 +37,7 @@ func (w *Warden) Suspend(s limit.Suspension) error {
 		runner.hasten(s.Key) // into hold
 	}
 	w.noteChange()
-	return nil
+	return err
 }
 
 // suspendLater is Suspend for a session, which is one of those that will be
@@ -55,7 +53,7 @@ func (w *Warden) suspendLater(s limit.Suspension) {
 	}
 	w.orders.Go(func() {
 		if err := w.Suspend(s); err != nil {
-			w.log.Error("not suspended", zap.String(logfields.Identity, s.Key), zap.Error(err))
+			w.log.Error("suspended, but that is not on disk", zap.String(logfields.Identity, s.Key), zap.Error(err))
 		}
 	})
 }

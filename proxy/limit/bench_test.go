@@ -11,7 +11,10 @@ import (
 // fourBudgets are two limits each for an identity, its user, its unit and the host.
 func fourBudgets(identity string) []Budget {
 	both := []Limit{{Messages, 1 << 40, time.Hour}, {Recipients, 1 << 40, 24 * time.Hour}}
-	return []Budget{{identity, both}, {"user:" + identity, both}, {"unit:php-fpm.service", both}, {"host", both}}
+	return []Budget{
+		{Key: identity, Limits: both}, {Key: "user:" + identity, Limits: both},
+		{Key: "unit:php-fpm.service", Limits: both, Shared: true}, {Key: "host", Limits: both, Shared: true},
+	}
 }
 
 // BenchmarkTake is one message to one recipient: claimed at MAIL and at RCPT in
@@ -131,7 +134,7 @@ func BenchmarkFlush(b *testing.B) {
 	now := time.Now()
 	for i := range 100_000 {
 		key := fmt.Sprintf("uid:%d", i)
-		send(l, key, []Budget{{key, []Limit{{Messages, 1 << 40, time.Hour}, {Recipients, 1 << 40, day}}}}, now, Amount{Messages: 1, Recipients: 1})
+		send(l, key, []Budget{{Key: key, Limits: []Limit{{Messages, 1 << 40, time.Hour}, {Recipients, 1 << 40, day}}}}, now, Amount{Messages: 1, Recipients: 1})
 	}
 	if err := l.flush(); err != nil {
 		b.Fatal(err)
@@ -140,7 +143,7 @@ func BenchmarkFlush(b *testing.B) {
 		for b.Loop() {
 			for i := range 1000 {
 				key := fmt.Sprintf("uid:%d", i*97)
-				send(l, key, []Budget{{key, []Limit{{Messages, 1 << 40, time.Hour}, {Recipients, 1 << 40, day}}}}, now, Amount{Messages: 1, Recipients: 1})
+				send(l, key, []Budget{{Key: key, Limits: []Limit{{Messages, 1 << 40, time.Hour}, {Recipients, 1 << 40, day}}}}, now, Amount{Messages: 1, Recipients: 1})
 			}
 			if err := l.flush(); err != nil {
 				b.Fatal(err)

@@ -21,8 +21,9 @@ type Claim struct {
 
 // line is one limit of one entry.
 type line struct {
-	entry *entry
-	limit *Limit
+	entry  *entry
+	limit  *Limit
+	shared bool
 }
 
 // recipient is one that a claim holds.
@@ -51,7 +52,7 @@ func (l *Limiter) Begin(c *Claim, identity string, budgets []Budget) {
 			e = l.entry(budgets[i].Key)
 		}
 		for j := range budgets[i].Limits {
-			c.line(e, &budgets[i].Limits[j])
+			c.line(e, &budgets[i].Limits[j], budgets[i].Shared)
 		}
 	}
 	c.order()
@@ -70,7 +71,7 @@ func known(entries []*entry, key string) *entry {
 
 // line adds a limit. Of two over the same in the same entry only the smaller
 // says something: an identity's own limits and a budget may have one key.
-func (c *Claim) line(e *entry, limit *Limit) {
+func (c *Claim) line(e *entry, limit *Limit, shared bool) {
 	if int(limit.Counted) >= kinds {
 		return
 	}
@@ -80,10 +81,11 @@ func (c *Claim) line(e *entry, limit *Limit) {
 			if limit.Max < l.limit.Max {
 				l.limit = limit
 			}
+			l.shared = l.shared && shared
 			return
 		}
 	}
-	c.lines = append(c.lines, line{e, limit})
+	c.lines = append(c.lines, line{e, limit, shared})
 }
 
 // order makes the entries from the lines.
@@ -168,7 +170,8 @@ func (c *Claim) Force(now time.Time, a Amount) {
 }
 
 // Refuse counts an amount, which is not held, as demand that was refused by every
-// limit: for who refuses although there was room, as a rung below 100 per cent does.
+// limit of the identity's own: for who refuses although there was room, as a rung
+// below 100 per cent does.
 func (c *Claim) Refuse(now time.Time, a Amount) {
 	if !c.open {
 		return
@@ -179,7 +182,7 @@ func (c *Claim) Refuse(now time.Time, a Amount) {
 	defer c.unlock()
 	for i := range c.lines {
 		limit, e := c.lines[i].limit, c.lines[i].entry
-		if n[limit.Counted] > 0 {
+		if n[limit.Counted] > 0 && !c.lines[i].shared {
 			e.of(limit, t).add(lostCell, n[limit.Counted])
 			c.limiter.touch(e)
 		}
@@ -336,7 +339,11 @@ func (c *Claim) ask(t int64, n *[kinds]int64) Answer {
 		if want == 0 { // one that was forced beyond its maximum refuses what it counts, not this
 			use, demand = min(use, 100), min(demand, 100)
 		}
-		answer.Use, answer.Percent = max(answer.Use, use), max(answer.Percent, demand)
+		if c.lines[i].shared {
+			answer.Others = max(answer.Others, use)
+		} else {
+			answer.Use, answer.Percent = max(answer.Use, use), max(answer.Percent, demand)
+		}
 		if want > 0 && used > limit.Max-want {
 			at := s.opens(*limit, want, func(head int64) int64 { return c.limiter.spent(limit, head, t) })
 			if later(at, last) {

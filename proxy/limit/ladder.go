@@ -53,6 +53,7 @@ func (l Ladder) reached(percent float64) int {
 // are reached by demand, and it is Defer at least, whatever the ladder. With room
 // only Suspend is: the others look at what is used, so that an identity whose
 // refused messages were tried again and again gets through as soon as there is room.
+// For what others fill of a shared limit nobody is more than slowed or deferred.
 func (l Ladder) For(a Answer, raised int) Action {
 	if !a.Room {
 		return max(l.At(a.Percent, raised), Defer)
@@ -60,5 +61,5 @@ func (l Ladder) For(a Answer, raised int) Action {
 	if action := l.At(a.Percent, raised); action == Suspend {
 		return Suspend
 	}
-	return l.At(a.Use, raised)
+	return max(l.At(a.Use, raised), min(l.At(a.Others, 0), Slow))
 }

@@ -35,6 +35,9 @@ type Limit struct {
 type Budget struct {
 	Key    string // proven attribute or verified account, as "uid:33", "unit:cron.service" or "host"
 	Limits []Limit
+	// Shared says that other identities count under the key, too: what they use
+	// and ask for must not be held against this one.
+	Shared bool
 }
 
 // Amount is what is claimed at once. Negative numbers are none.
@@ -54,9 +57,10 @@ type Answer struct {
 	// now. Zero: with room, and for an amount beyond the maximum, which never has.
 	Opens time.Time
 
-	// Percent is the demand on the fullest limit: used, refused for this limit in
-	// the window, and this claim. Use is the same without what was refused.
-	Percent, Use float64
+	// Percent is the demand on the fullest limit that is the identity's own: used,
+	// refused for this limit in the window, and this claim. Use is the same without
+	// what was refused, and Others is that of the fullest shared limit.
+	Percent, Use, Others float64
 }
 
 // State is how a limit stands.

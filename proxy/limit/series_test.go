@@ -152,9 +152,9 @@ func TestFormerWindows(t *testing.T) {
 func TestSmallerOfTwo(t *testing.T) {
 	l := open(t)
 	budgets := []Budget{
-		{"container:1", []Limit{{Messages, 5, time.Hour}}},
-		{"container:1", []Limit{{Messages, 3, time.Hour}, {Messages, 100, day}}},
-		{"none", nil},
+		{Key: "container:1", Limits: []Limit{{Messages, 5, time.Hour}}},
+		{Key: "container:1", Limits: []Limit{{Messages, 3, time.Hour}, {Messages, 100, day}}},
+		{Key: "none"},
 	}
 	through := 0
 	for range 6 {

@@ -81,9 +81,9 @@ func TestResumeForgives(t *testing.T) {
 	l := open(t)
 	ladder := Ladder{{Defer, 100}, {Suspend, 400}}
 	budgets := []Budget{
-		{"uid:1", []Limit{{Messages, 10, time.Hour}}},
-		{"user:uid:1", []Limit{{Messages, 10, time.Hour}}},
-		{"sender:uid:1:a@example.com", []Limit{{Messages, 10, time.Hour}}},
+		{Key: "uid:1", Limits: []Limit{{Messages, 10, time.Hour}}},
+		{Key: "user:uid:1", Limits: []Limit{{Messages, 10, time.Hour}}},
+		{Key: "sender:uid:1:a@example.com", Limits: []Limit{{Messages, 10, time.Hour}}},
 	}
 	for range 50 {
 		send(l, "uid:1", budgets, start, Amount{Messages: 1})

@@ -16,14 +16,14 @@ import (
 func TestTogether(t *testing.T) {
 	const sessions, each, most = 8, 3000, 5000
 	l := on(t, &failing{kept: map[string][]byte{}})
-	host := Budget{"host", []Limit{{Messages, most, time.Hour}}}
+	host := Budget{Key: "host", Limits: []Limit{{Messages, most, time.Hour}}}
 	var committed, holding atomic.Int64
 	var wg sync.WaitGroup
 	for session := range sessions {
 		identity := fmt.Sprintf("uid:%d", session%3)
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(session), 1))
-			budgets := []Budget{limits(identity, thousand)[0], {"unit:a", []Limit{{Messages, 1 << 40, time.Minute}}}, host}
+			budgets := []Budget{limits(identity, thousand)[0], {Key: "unit:a", Limits: []Limit{{Messages, 1 << 40, time.Minute}}}, host}
 			budgets[0].Limits = []Limit{{Messages, 1 << 40, time.Hour}}
 			random.Shuffle(len(budgets), func(i, j int) { budgets[i], budgets[j] = budgets[j], budgets[i] })
 			var c Claim
@@ -67,7 +67,7 @@ func TestTogether(t *testing.T) {
 	if state.Used != committed.Load() || committed.Load() != most {
 		t.Errorf("committed %d, used %d, want %d", committed.Load(), state.Used, most)
 	}
-	if used := l.State("", []Budget{{"unit:a", []Limit{{Messages, 1 << 40, time.Minute}}}}, start)[0].Used; used != most {
+	if used := l.State("", []Budget{{Key: "unit:a", Limits: []Limit{{Messages, 1 << 40, time.Minute}}}}, start)[0].Used; used != most {
 		t.Errorf("unit: %d used, want %d", used, most)
 	}
 }
@@ -186,7 +186,7 @@ func TestMemory(t *testing.T) {
 			}
 			for j := range identities {
 				key := fmt.Sprintf("uid:%d", j)
-				if !send(l, key, []Budget{{key, both}}, now, Amount{Messages: 1, Recipients: 2}).Room {
+				if !send(l, key, []Budget{{Key: key, Limits: both}}, now, Amount{Messages: 1, Recipients: 2}).Room {
 					t.Fatal("no room")
 				}
 			}

@@ -105,6 +105,16 @@ func (set *addressSet) fitPattern(address string, own bool) bool {
 	return false
 }
 
+// Canonical is an address in the form in which addresses are compared: one for
+// all ways to write it. What has no two sides is only in lower case.
+func Canonical(address string) string {
+	local, domain, ok := splitAddress(address)
+	if !ok {
+		return lowerCase(address)
+	}
+	return local + "@" + domain
+}
+
 // splitAddress gives the two sides of an address in the form in which they are
 // compared.
 func splitAddress(address string) (local, domain string, ok bool) {

@@ -66,3 +66,18 @@ func FuzzPattern(f *testing.F) {
 		}
 	})
 }
+
+// One address has one form, whoever writes it.
+func TestCanonical(t *testing.T) {
+	for _, same := range [][]string{
+		{"shop@example.com", "Shop@Example.COM", `"shop"@example.com`, `"SHOP"@EXAMPLE.com`},
+		{"a@b\u00fccher.example", "A@xn--bcher-kva.example", "a@B\u00dcCHER.Example"},
+		{"", ""}, {"postmaster", "Postmaster"},
+	} {
+		for _, address := range same {
+			if got := Canonical(address); got != same[0] {
+				t.Errorf("%q: %q, want %q", address, got, same[0])
+			}
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package limit
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// TestOthersAreNotHeldAgainstMe: whatever one identity tries, another one with
+// room in all budgets meets what it would have met without that, but for replies
+// that come late while the shared budget is nearly full.
+func TestOthersAreNotHeldAgainstMe(t *testing.T) {
+	ladder := Ladder{{Slow, 80}, {Defer, 100}, {Hold, 150}, {Suspend, 400}}
+	budgets := func(key string) []Budget {
+		return []Budget{
+			{Key: key, Limits: []Limit{{Messages, 10, time.Hour}}},
+			{Key: "unit:web", Limits: []Limit{{Messages, 30, time.Hour}}, Shared: true},
+			{Key: "host", Limits: []Limit{{Messages, 100, time.Hour}}, Shared: true},
+		}
+	}
+	for seed := range uint64(50) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		l := newLimiter(Options{})
+		now := time.Unix(1_800_000_000, 0)
+		var bad, good Claim
+		for range 2000 {
+			now = now.Add(time.Duration(random.IntN(20)) * time.Second)
+			l.Begin(&bad, "uid:1", budgets("uid:1"))
+			answer := bad.Take(now, Amount{Messages: 1})
+			if ladder.For(answer, 3) > Slow && answer.Room { // raised by a breaker
+				bad.Return(Amount{Messages: 1})
+				bad.Refuse(now, Amount{Messages: 1})
+			}
+			bad.Commit(now)
+		}
+		l.Begin(&good, "uid:2", budgets("uid:2"))
+		answer := good.Take(now, Amount{Messages: 1})
+		if action := ladder.For(answer, 0); answer.Room && action > Slow || action > Defer {
+			t.Fatalf("seed %d: %v for %+v", seed, action, answer)
+		}
+		if answer.Percent != 10 || answer.Use != 10 {
+			t.Fatalf("seed %d: %+v, want the demand of this one message", seed, answer)
+		}
+		good.Cancel()
+	}
+}
