@@ -55,8 +55,8 @@ func (s *session) keys() *Keys {
 	return k
 }
 
-// senderKey is the budget of one reverse-path of an identity, however it is
+// Sender is the key of one reverse-path of an identity, however it is
 // written: another identity that uses the same one has its own.
-func (k *Keys) senderKey(reversePath string) string {
+func (k *Keys) Sender(reversePath string) string {
 	return "sender:" + k.Identity + ":" + policy.Canonical(reversePath)
 }

@@ -82,7 +82,7 @@ func (q *Quota) budgets(list []limit.Budget, own *Allotment, k *Keys, reversePat
 	share(k.Account, b.Account)
 	add(k.Container, b.Container)
 	if len(b.Sender) > 0 {
-		add(k.senderKey(reversePath), b.Sender)
+		add(k.Sender(reversePath), b.Sender)
 	}
 	add(k.User, b.User)
 	share(k.Unit, b.Unit)

@@ -187,7 +187,7 @@ func (e *Explanation) limit(cfg *config.Config, q *Question, k *proxy.Keys) {
 	above := &cfg.Policy.Budgets
 	add(k.Identity, cfg.Policy.LimitsFor(e.decided))
 	if q.From != "" {
-		add("sender:"+k.Identity+":"+strings.ToLower(strings.TrimPrefix(q.From, audit.NullReversePath)), above.Sender)
+		add(k.Sender(strings.TrimPrefix(q.From, audit.NullReversePath)), above.Sender)
 	}
 	add(k.Account, above.Account)
 	add(k.Container, above.Container)

@@ -258,6 +258,9 @@ func (c *Claim) Cancel() {
 	}
 	c.release(&c.held)
 	c.close()
+	for _, e := range c.entries {
+		c.limiter.dropEmpty(e)
+	}
 }
 
 // mostMet is how many recipients an idle claim keeps room for.

@@ -157,6 +157,23 @@ func (l *Limiter) makeRoom(s *shard) {
 	}
 }
 
+// dropEmpty takes an entry out that knows nothing: keys that were only asked about
+// must not wait for a sweep, since who makes up keys makes many.
+func (l *Limiter) dropEmpty(e *entry) {
+	if !e.mu.TryLock() {
+		return
+	}
+	empty := e.weight() == 0 && !e.dirty && !e.gone
+	e.mu.Unlock()
+	if !empty {
+		return
+	}
+	s := l.shard(e.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.drop(s, e, func(e *entry) bool { return e.weight() == 0 && !e.dirty })
+}
+
 // drop takes an entry out of the shard, whose lock is held, and out of the
 // store, if it still may.
 func (l *Limiter) drop(s *shard, e *entry, may func(*entry) bool) {

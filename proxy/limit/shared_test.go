@@ -2,6 +2,7 @@ package limit
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -42,5 +43,23 @@ func TestOthersAreNotHeldAgainstMe(t *testing.T) {
 			t.Fatalf("seed %d: %+v, want the demand of this one message", seed, answer)
 		}
 		good.Cancel()
+	}
+}
+
+// TestKeysThatWereOnlyAskedAbout take no room.
+func TestKeysThatWereOnlyAskedAbout(t *testing.T) {
+	l := newLimiter(Options{})
+	now := time.Unix(1_800_000_000, 0)
+	ten := []Limit{{Messages, 10, time.Hour}}
+	var c Claim
+	for i := range 10_000 {
+		l.Begin(&c, "uid:1", []Budget{{Key: "uid:1", Limits: ten}, {Key: "sender:" + strconv.Itoa(i), Limits: ten}})
+		if !c.Take(now, Amount{Messages: 1}).Room {
+			t.Fatal("no room")
+		}
+		c.Cancel()
+	}
+	if n := l.count.Load(); n > 1 {
+		t.Errorf("%d entries are kept", n)
 	}
 }
