@@ -125,7 +125,7 @@ func (in *intake) judgeHead(header, message []byte, dotless bool) {
 	in.passing = true
 	body := message[len(header):]
 	if s := in.session.settings; len(s.Filters) > 0 {
-		in.screening = newScreening(s.TempDir, header)
+		in.screening = newScreening(in.session, header)
 		_, _ = in.screening.body.Write(body) // an error of it comes back at the end
 	} else {
 		t.delivery.write(in.session.traceField(t, time.Now()), true)

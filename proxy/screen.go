@@ -21,8 +21,16 @@ type screening struct {
 	body   sieve
 }
 
-func newScreening(dir string, header []byte) *screening {
-	return &screening{header: bytes.Clone(header), body: sieve{dir: dir}}
+func newScreening(s *session, header []byte) *screening {
+	identity, max := s.keys().Identity, s.settings.TempMax
+	room := func(n int64) bool {
+		if n < 0 {
+			s.server.attic.give(identity, -n)
+			return true
+		}
+		return s.server.attic.take(identity, n, max)
+	}
+	return &screening{header: bytes.Clone(header), body: sieve{dir: s.settings.TempDir, room: room}}
 }
 
 // change takes over what a filter has made of the message. The next filter reads
@@ -34,7 +42,7 @@ func (m *screening) change(v filter.Verdict) error {
 	}
 	defer func() { _ = v.Body.Close() }() // it was read
 	m.body.close()
-	m.body = sieve{dir: m.body.dir}
+	m.body = sieve{dir: m.body.dir, room: m.body.room}
 	_, err := io.Copy(&m.body, v.Body)
 	return err
 }

@@ -58,7 +58,7 @@ func filtered(t *testing.T, b *stand) {
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
-	b.settings.TempDir = t.TempDir()
+	b.settings.TempDir, b.settings.TempMax = t.TempDir(), 8<<20
 	b.settings.Filters = append(b.settings.Filters, filter.New(filter.Options{
 		Name: "reader", Network: "tcp", Address: listener.Addr().String(), Timeout: 5 * time.Second, Logger: zaptest.NewLogger(t),
 	}))
@@ -146,7 +146,7 @@ func TestFiltersInTurn(t *testing.T) {
 func TestFilterAway(t *testing.T) {
 	for _, accept := range []bool{true, false} {
 		b := newStand(t, nil)
-		b.settings.TempDir = t.TempDir()
+		b.settings.TempDir, b.settings.TempMax = t.TempDir(), 8<<20
 		b.settings.Filters = []*filter.Filter{filter.New(filter.Options{
 			Name: "gone", Network: "unix", Address: "/nowhere/milter.sock", Accept: accept, Timeout: time.Second, Logger: zaptest.NewLogger(t),
 		})}
@@ -164,5 +164,25 @@ func TestFilterAway(t *testing.T) {
 		if e := events[len(events)-1]; !accept && (e.Decision != policy.Defer.String() || !strings.Contains(e.Reason, "filter gone")) {
 			t.Errorf("event %+v", e)
 		}
+	}
+}
+
+// What waits for filters takes no more of the disk than it may, and gives it back.
+func TestFiltersTakeBoundedRoom(t *testing.T) {
+	b := newStand(t, nil)
+	filtered(t, b)
+	b.settings.TempMax = 2 << 20 // half of it is for one identity
+	long := strings.Repeat("long lines here\r\n", 10_000)
+	for range 3 {
+		if reply := b.send(t, "a@example.com", long+"the end", "b@example.net"); !strings.HasPrefix(reply, "250 ") {
+			t.Fatalf("a message that has room: %q", reply)
+		}
+	}
+	b.settings.TempMax = 1 << 20
+	if reply := b.send(t, "a@example.com", long+"the end", "b@example.net"); !strings.HasPrefix(reply, "452 4.3.1 ") {
+		t.Errorf("one without room: %q", reply)
+	}
+	if n := b.server.attic.used + int64(len(b.server.attic.by)); n != 0 {
+		t.Errorf("%d octets are still taken", n)
 	}
 }

@@ -62,6 +62,7 @@ type Server struct {
 	warden     *Warden
 	log        *zap.Logger
 	settings   atomic.Pointer[Settings]
+	attic      *attic
 	longHeads  chan struct{} // one element for each long header section being held
 
 	mu         sync.Mutex
@@ -83,6 +84,7 @@ func New(options Options) *Server {
 		runner:     options.Runner,
 		warden:     options.Warden,
 		log:        options.Logger.Named("proxy"),
+		attic:      newAttic(),
 		longHeads:  make(chan struct{}, maxLongHeads),
 		sessions:   map[*session]struct{}{},
 		peers:      map[string]presence{},

@@ -25,6 +25,7 @@ type Settings struct {
 	CompareBodies  bool             // a breaker looks for one body to many recipients
 	Filters        []*filter.Filter // asked in this order about each message
 	TempDir        string           // for large messages that filters look at
+	TempMax        int64            // octets of all of them; half of that for one identity
 	Relays         Relays
 	Spool          *spool.Spool  // takes messages that no relay takes now
 	QueueFirst     bool          // the spool takes each message before a relay hears of it

@@ -3,8 +3,11 @@ package proxy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // sieveMemory is how many octets of a body that filters look at stay in memory.
@@ -14,8 +17,11 @@ const sieveMemory = 64 << 10
 // and beyond that in a file without a name.
 type sieve struct {
 	dir    string
+	room   func(n int64) bool // reserves n octets of disk; gives -n back
+	taken  int64              // reserved
 	memory []byte
 	file   *os.File
+	size   int64 // of the file
 	err    error // the first of Write
 }
 
@@ -32,9 +38,27 @@ func (b *sieve) Write(p []byte) (int, error) {
 			return 0, b.err
 		}
 	}
+	if b.err = b.reserve(int64(len(p))); b.err != nil {
+		return 0, b.err
+	}
 	n, err := b.file.Write(p)
+	b.size += int64(n)
 	b.err = err
 	return n, err
+}
+
+// sieveStep is how much disk is reserved at a time.
+const sieveStep = 1 << 20
+
+// reserve makes sure of room for n more octets.
+func (b *sieve) reserve(n int64) error {
+	for b.size+n > b.taken {
+		if !b.room(sieveStep) {
+			return fmt.Errorf("keeping a message for the filters: %w", spool.ErrFull)
+		}
+		b.taken += sieveStep
+	}
+	return nil
 }
 
 // spill moves what is in memory to the file.
@@ -43,7 +67,7 @@ func (b *sieve) spill() error {
 	if err != nil {
 		return err
 	}
-	b.file = file
+	b.file, b.size = file, int64(len(b.memory))
 	if err := os.Remove(file.Name()); err != nil {
 		return err
 	}
@@ -72,6 +96,10 @@ func (b *sieve) close() {
 	if b.file != nil {
 		_ = b.file.Close() // nothing of it is wanted any more
 		b.file = nil
+	}
+	if b.taken > 0 {
+		b.room(-b.taken)
+		b.taken = 0
 	}
 	b.err = errors.New("closed")
 }

@@ -192,7 +192,7 @@ func (p *Proxy) settings(cfg *config.Config) (*proxy.Settings, map[string]builtR
 		HostName: name, TLS: p.certificates.TLSConfig(), Accounts: accounts,
 		AuthWithoutTLS: cfg.Listen.AuthWithoutTLS, Policy: rules,
 		Quota: newQuota(cfg.Policy), CompareBodies: cfg.Policy.Breakers.Identical.Action != config.BreakerOff,
-		Filters: newFilters(cfg, p.log), TempDir: cfg.Delivery.Spool, HoldExpire: cfg.Delivery.HoldExpire,
+		Filters: newFilters(cfg, p.log), TempDir: cfg.Delivery.Spool, TempMax: cfg.Delivery.SpoolMax / 2, HoldExpire: cfg.Delivery.HoldExpire,
 		Relays: relaysOf(built, cfg.Delivery.Relays), Limits: newLimits(cfg.Session),
 		Spool: p.spool, QueueFirst: cfg.Delivery.Mode == config.DeliveryQueue, Expire: cfg.Delivery.Expire, Postmaster: cfg.Delivery.Postmaster,
 	}, built, nil
