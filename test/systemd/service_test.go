@@ -19,10 +19,13 @@ const (
 	password   = "correct horse"
 )
 
-// enforce is the configuration of most of the test.
+// enforce is the configuration of most of the test. All mail is of one user, and
+// of more than the default limits let through.
 const enforce = `mode = "enforce"
 [host]
 name = "machine.example.net"
+[policy]
+limits = []
 [relay.main]
 address  = "relay.test:587"
 username = "relay-user"
