@@ -95,7 +95,7 @@ func New(options Options) *Server {
 	return s
 }
 
-// Apply makes settings those of the sessions that begin from now on.
+// Apply makes settings those of the transactions that begin from now on.
 func (s *Server) Apply(settings *Settings) { s.settings.Store(settings) }
 
 // Sessions is how many are open.

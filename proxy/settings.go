@@ -13,7 +13,7 @@ import (
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
-// Settings are all that sessions decide by. A reload makes new ones; sessions
+// Settings are all that sessions decide by. A reload makes new ones; transactions
 // under way finish with those that they began with. Treat them as constants.
 type Settings struct {
 	HostName       string // in the banner, EHLO's reply and Received

@@ -47,13 +47,14 @@ func (r *Runner) expireHeld(settings *Settings, now time.Time) {
 		if r.stopping.Err() != nil {
 			return
 		}
-		r.giveUpHeld(id, settings.HoldExpire, now)
+		r.giveUpHeld(id, settings, now)
 	}
 }
 
 // giveUpHeld tells the sender, if that may be, and else leaves the message to
 // the digest; the next time it is dropped.
-func (r *Runner) giveUpHeld(id string, after time.Duration, now time.Time) {
+func (r *Runner) giveUpHeld(id string, settings *Settings, now time.Time) {
+	after, postmaster := settings.HoldExpire, settings.Postmaster
 	r.ordering.Lock()
 	defer r.ordering.Unlock()
 	message, err := r.spool.Read(id)
@@ -64,6 +65,9 @@ func (r *Runner) giveUpHeld(id string, after time.Duration, now time.Time) {
 	switch item := message.Item; {
 	case item.State != spool.Hold || item.Progress.Hold == spool.HoldNoRelay || r.calendar.age(item.Time, now) <= after:
 	case item.Progress.Hold == spool.HoldUndeliverable:
+		if postmaster != "" && r.calendar.age(item.Progress.Time, now) <= after {
+			return // the digest tells of it first
+		}
 		if err := r.drop(item, reasonUnreleased); err != nil {
 			r.log.Error("message could not be taken from the spool", zap.String(logfields.Txn, id), zap.Error(err))
 		}

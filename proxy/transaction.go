@@ -48,6 +48,7 @@ type waitingRcpt struct {
 // mail is RFC 5321 section 4.1.1.2. Policy judges the sender; the relay hears
 // of it with the first recipient.
 func (s *session) mail(c smtp.Command) {
+	s.refresh()
 	path, params, err := smtp.ParseMail(c.Arg, s.mailCapabilities())
 	if err != nil {
 		s.refuseSyntax(err)
@@ -63,6 +64,21 @@ func (s *session) mail(c smtp.Command) {
 	}
 	s.state = stateMail
 	s.reply(250, smtp.EnhancedCode{2, 1, 0}, "sender ok")
+}
+
+// refresh puts the settings of now in force for the transaction that begins: who
+// keeps a session open keeps no rule and no limit with it, and no account that is
+// gone.
+func (s *session) refresh() {
+	now := s.server.settings.Load()
+	if now == s.settings {
+		return
+	}
+	s.settings = now
+	if s.account != "" && !now.Accounts.Has(s.account) {
+		s.account, s.loggedIn = "", false
+	}
+	s.senderChanged()
 }
 
 // judgeMail is what we have against the transaction as it begins; the zero reply

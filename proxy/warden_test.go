@@ -304,3 +304,37 @@ func TestHeldMessageExpires(t *testing.T) {
 		t.Errorf("kept for %v, want %v", kept, want)
 	}
 }
+
+// An open session meets the rules of now with its next transaction, and loses an
+// account that is gone.
+func TestReloadReachesOpenSessions(t *testing.T) {
+	b := newStand(t, map[string]string{"peer": "unknown", "accounts": "yes", "auth": "clear"})
+	p := newPlayer(t, b.dial(t))
+	for _, line := range []string{"S: 220 *", "C: EHLO client.test"} {
+		p.play(line)
+	}
+	p.flush()
+	for last := ""; !strings.HasPrefix(last, "250 "); {
+		var err error
+		if last, err = p.reader.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, line := range []string{"C: AUTH PLAIN AHdlYnNob3AAb3BlbiBzZXNhbWU=", "S: 235 *", "C: MAIL FROM:<a@example.com>", "S: 250 *"} {
+		p.play(line)
+	}
+	settings := *b.settings
+	settings.Policy = testPolicy(t, "sites")
+	b.server.Apply(&settings)
+	for _, line := range []string{
+		"C: RCPT TO:<b@elsewhere.test>", "S: 250 *", // as the transaction began
+		"C: RSET", "S: 250 *", "C: MAIL FROM:<a@example.com>", "S: 550 5.7.1 no rule for this identity [smtpwall *]",
+	} {
+		p.play(line)
+	}
+	without := *b.settings
+	without.Accounts = nil
+	b.server.Apply(&without)
+	p.play("C: MAIL FROM:<a@example.com>")
+	p.play("S: 550 5.7.1 identity unknown [smtpwall *]")
+}

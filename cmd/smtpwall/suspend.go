@@ -126,8 +126,8 @@ func identityKey(word string) (string, error) {
 	switch {
 	case prefixed && kind == "user":
 		return keyOfUser(name)
-	case prefixed && kind == "unit" && !strings.Contains(name, "."):
-		return "", usageError(fmt.Sprintf("%q is no name of a unit", visible(name)), "write it as systemctl does: unit:"+visible(name)+".service")
+	case prefixed && kind == "unit":
+		return keyOfUnit(name)
 	case prefixed, word == "unknown":
 		if err := admin.CheckKey(word); err != nil {
 			return "", usageError(err.Error(), identityForms)
@@ -138,6 +138,23 @@ func identityKey(word string) (string, error) {
 		return "uid:" + strconv.FormatUint(uid, 10), nil
 	}
 	return keyOfUser(word)
+}
+
+// unitTypes are the ends of the names of units in which programs run
+// (systemd.unit(5)). Logins are scopes, and count as their users.
+var unitTypes = []string{".service", ".slice", ".socket", ".mount", ".swap"}
+
+func keyOfUnit(name string) (string, error) {
+	switch {
+	case strings.HasSuffix(name, ".scope"):
+		return "", usageError(fmt.Sprintf("%q is a login, or made at run time, and counts as its user", visible(name)), "suspend the user")
+	case !slices.ContainsFunc(unitTypes, func(end string) bool { return strings.HasSuffix(name, end) }):
+		return "", usageError(fmt.Sprintf("%q is no name of a unit", visible(name)), "write it as systemctl does: unit:"+visible(name)+".service")
+	}
+	if err := admin.CheckKey("unit:" + name); err != nil {
+		return "", usageError(err.Error(), identityForms)
+	}
+	return "unit:" + name, nil
 }
 
 func keyOfUser(name string) (string, error) {

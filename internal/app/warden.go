@@ -128,10 +128,10 @@ func (t *guardTeller) tellNow(ctx context.Context) {
 	if !news && len(keys) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, firstLookup)
+	patience, cancel := context.WithTimeout(ctx, firstLookup)
 	defer cancel()
-	if err := t.client.Suspend(ctx, keys); err != nil {
-		if news && !isAbsent(err) {
+	if err := t.client.Suspend(patience, keys); err != nil {
+		if news && !isAbsent(err) && ctx.Err() == nil {
 			t.log.Warn("the guard was not told who is suspended, direct connections stay", zap.Error(err))
 		}
 		return

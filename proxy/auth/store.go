@@ -57,6 +57,16 @@ func New(accounts []Account, options Options) (*Store, error) {
 	return s, nil
 }
 
+// Has tells whether there is an account of this name, as Exchange.Identity gives it.
+// A nil Store has none.
+func (s *Store) Has(name string) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.entries[name]
+	return ok
+}
+
 func (s *Store) add(account Account) error {
 	e, err := newEntry(account)
 	if err != nil {
