@@ -107,8 +107,8 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 	p := &guardProcess{options: options, cleanups: cleanups{log: options.Log}}
 	made := guard.Options{
 		Rules: RuleOptions(options.Config, options.Owner), Relays: guardRelays(options.Config),
-		Allow: guardAllow(options.Config),
-		Lock:  true, RemoveOnExit: options.RemoveOnExit,
+		Allow: guardAllow(options.Config), Guessed: modeGuessed(options.Config),
+		Lock: true, RemoveOnExit: options.RemoveOnExit,
 		Socket: GuardSocket(), SocketGID: int(options.Owner.GID), State: guardState(),
 		Logger: options.Log, Ready: options.Ready, StoredFDs: options.Stored, OnReload: p.reload,
 	}
@@ -124,6 +124,10 @@ func newGuardProcess(options GuardOptions) (*guardProcess, error) {
 	}
 	return p, nil
 }
+
+// modeGuessed tells of a mode that no file has: config.Salvage enforces where it
+// cannot be read, while the default is to observe.
+func modeGuessed(cfg *config.Config) bool { return cfg.Mode == config.Enforce && !cfg.ModeStated }
 
 // guardState is where the guard remembers the mode that it was told to be in: the
 // state directory that the manager gave us, or the packaged one. With a runtime

@@ -55,6 +55,11 @@ type Options struct {
 	Socket    string
 	SocketGID int
 
+	// Guessed says that Rules.Mode is not what the configuration states, which
+	// cannot be read, but the safe side. An order that was given over the one that
+	// it stated then stands until a Reload tells whether that is still so.
+	Guessed bool
+
 	// State is the directory for what outlives the guard: the mode that was
 	// ordered, and who is suspended. Without one nothing does.
 	State string
@@ -313,6 +318,10 @@ func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 	g.applying.Lock()
 	defer g.applying.Unlock()
 	before, next := g.modeNow(), g.reconfigured(o.Rules.Mode)
+	guessed := g.options().Guessed
+	if guessed {
+		next = g.orderedOver(o.Rules.Mode)
+	}
 	o.Rules.Mode = next.running
 	entries := g.direct.configure(o.Allow)
 	if err := g.apply(ctx, o.Rules); err != nil {
@@ -323,7 +332,7 @@ func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 	g.mu.Lock()
 	g.opts.Rules, g.opts.Relays, g.opts.Allow, g.released = o.Rules, o.Relays, o.Allow, false
 	g.mu.Unlock()
-	if next != before {
+	if next != before || guessed {
 		// What stays on disk after an error counts no more: it says over which
 		// configuration it was ordered.
 		g.conditions.set("mode", g.keepMode(next))

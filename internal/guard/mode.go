@@ -192,7 +192,7 @@ func (g *Guard) applyMode(ctx context.Context, m mode) error {
 // It needs applying; telling of it does not, as it waits for a disk.
 func (g *Guard) setMode(m mode) {
 	g.mu.Lock()
-	g.mode, g.opts.Rules.Mode = m, m.running
+	g.mode, g.opts.Rules.Mode, g.opts.Guessed = m, m.running, false
 	g.mu.Unlock()
 	select {
 	case g.modeChanged <- struct{}{}:

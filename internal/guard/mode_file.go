@@ -73,11 +73,26 @@ func bootID() string {
 // condition; the configuration is what the administrator wrote last for sure, so
 // a trial that was pending is over then.
 func (g *Guard) openMode() {
-	configured := g.options().Rules.Mode
-	err := g.sweepState()
-	if err != nil {
+	if err := g.sweepState(); err != nil {
 		g.log.Warn("the state directory is not tidy", zap.Error(err))
 	}
+	o := g.options()
+	m := g.orderedOver(o.Rules.Mode)
+	// What cannot be used stays to be looked at, and what was ordered over a
+	// configuration that cannot be read may count again.
+	if _, broken := g.conditions.all()["mode"]; !broken && !o.Guessed {
+		if err := g.keepMode(m); err != nil {
+			g.conditions.set("mode", fmt.Errorf("keeping the mode: %w", err))
+		}
+	}
+	g.mu.Lock()
+	g.mode, g.opts.Rules.Mode = m, m.running
+	g.mu.Unlock()
+}
+
+// orderedOver is the mode on disk if it was ordered over this configured one, and
+// else the configured one.
+func (g *Guard) orderedOver(configured rules.Mode) mode {
 	m, err := g.loadMode(configured)
 	if err != nil {
 		m = mode{}
@@ -86,14 +101,7 @@ func (g *Guard) openMode() {
 	if m.since.IsZero() {
 		m = mode{configured: configured, running: configured, since: g.clock.now(), by: byConfiguration}
 	}
-	if err == nil { // what cannot be used stays to be looked at
-		if err := g.keepMode(m); err != nil {
-			g.conditions.set("mode", fmt.Errorf("keeping the mode: %w", err))
-		}
-	}
-	g.mu.Lock()
-	g.mode, g.opts.Rules.Mode = m, m.running
-	g.mu.Unlock()
+	return m
 }
 
 // loadMode returns the mode that was stored; it is zero if there is none that

@@ -74,6 +74,7 @@ type modeBed struct {
 	clock      *fakeClock
 	disk       *failingDisk
 	configured rules.Mode
+	guessed    bool
 	guard      *Guard
 	end        func()
 }
@@ -92,7 +93,7 @@ func onModeBed(t *testing.T, f func(b *modeBed)) {
 
 func (b *modeBed) start() {
 	b.t.Helper()
-	g := b.newGuard(b.t, Options{Rules: rules.Options{Mode: b.configured, ProxyUID: proxyUID}, State: b.dir})
+	g := b.newGuard(b.t, Options{Rules: rules.Options{Mode: b.configured, ProxyUID: proxyUID}, State: b.dir, Guessed: b.guessed})
 	g.clock, g.disk = b.clock.clock(), b.disk
 	g.attempts.who = newAttributor(g.log)
 	g.attempts.who.procs.root = b.dir
@@ -477,6 +478,48 @@ func TestReloadDuringATrial(t *testing.T) {
 		b.configured = rules.Observe
 		b.start()
 		b.in(rules.Observe, false)
+	})
+}
+
+// A file that cannot be read at a boot is no later word than the order: once it
+// is mended, the order counts again.
+func TestAnOrderWhileTheConfigurationCannotBeRead(t *testing.T) {
+	onModeBed(t, func(b *modeBed) {
+		b.enforce(0) // over observe
+		b.end()
+		b.configured, b.guessed = rules.Enforce, true
+		for range 2 {
+			b.start()
+			b.in(rules.Enforce, false)
+			if !b.stored() {
+				t.Fatal("the order is forgotten")
+			}
+			b.end()
+		}
+		b.start()
+		b.configured, b.guessed = rules.Observe, false
+		o := Options{Rules: rules.Options{Mode: rules.Observe, ProxyUID: proxyUID}}
+		if err := b.guard.Reload(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		b.in(rules.Enforce, false)
+		if s := b.guard.Mode(); s.By != "root (alice)" {
+			t.Errorf("the order comes back as %+v", s)
+		}
+		b.restart()
+		b.in(rules.Enforce, false)
+
+		b.end() // and if it is mended to say something else, that counts
+		b.configured, b.guessed = rules.Enforce, true
+		b.start()
+		b.guessed = false
+		if err := b.guard.Reload(t.Context(), Options{Rules: rules.Options{Mode: rules.Enforce, ProxyUID: proxyUID}}); err != nil {
+			t.Fatal(err)
+		}
+		b.in(rules.Enforce, false)
+		if b.stored() {
+			t.Error("the order is still there")
+		}
 	})
 }
 
