@@ -35,6 +35,7 @@ type result struct {
 	reply     smtp.Reply // for the client
 	custody   string     // audit.Custody…
 	relay     string     // the relay's own words, for the audit
+	accepted  int        // recipients that the relay has the message for
 	duplicate bool       // the relay may have the message, and will get it again
 	err       error      // why, when it was no reply of the relay's
 }

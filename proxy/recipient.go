@@ -94,7 +94,7 @@ func (s *session) answerRcpt(rcpt smtp.Recipient, reply smtp.Reply) {
 	t.note(rcpt, reply.Code)
 	if !reply.Positive() {
 		t.meter.giveBack(rcpt.Address)
-		if reply.Permanent() {
+		if reply.Permanent() && t.delivery != nil { // else no relay has said so
 			t.refused++
 		}
 		return

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"time"
@@ -54,8 +55,10 @@ func (m *screening) close() { m.body.close() }
 func (in *intake) screen() result {
 	m := in.screening
 	defer m.close()
+	ctx, cancel := context.WithTimeout(in.session.ctx, filterTime)
+	defer cancel()
 	for _, f := range in.session.settings.Filters {
-		if !in.ask(f, m) {
+		if !in.ask(ctx, f, m) {
 			return result{reply: *in.refusal, custody: audit.CustodyClient}
 		}
 	}
@@ -72,6 +75,11 @@ func (in *intake) screen() result {
 	return d.finish()
 }
 
+// filterTime is how long all filters of a message may take: clients wait ten
+// minutes for the reply to the end of data (RFC 5321 section 4.5.3.2.6), and one
+// that has left sends it again.
+const filterTime = 8 * time.Minute
+
 // passing writes to a delivery, whose errors come at its end.
 type passing struct{ delivery }
 
@@ -82,13 +90,13 @@ func (p passing) Write(b []byte) (int, error) {
 
 // ask is false if the filter lets the message not pass. What it would have
 // quarantined or dropped goes to hold: a message that was accepted is not lost.
-func (in *intake) ask(f *filter.Filter, m *screening) (passes bool) {
+func (in *intake) ask(ctx context.Context, f *filter.Filter, m *screening) (passes bool) {
 	body, err := m.body.reader()
 	if err != nil {
 		in.unscreened(err)
 		return false
 	}
-	v, err := f.Check(in.session.ctx, in.question(m.header, body))
+	v, err := f.Check(ctx, in.question(m.header, body))
 	if err != nil {
 		in.session.log.Debug("filter did not answer", zap.String(logfields.Txn, in.transaction.id), zap.Error(err))
 	}

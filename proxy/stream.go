@@ -143,7 +143,9 @@ func (d *relayDelivery) finish() result {
 
 // taken is when the relay has the message for all recipients that it accepted.
 func (d *relayDelivery) taken(reply smtp.Reply) result {
-	done := result{reply: relay.ForClient(reply), custody: audit.CustodyRelay, relay: reply.String()}
+	done := result{
+		reply: relay.ForClient(reply), custody: audit.CustodyRelay, relay: reply.String(), accepted: d.promised - len(d.later),
+	}
 	if !d.kept {
 		d.copy.Abort()
 		return done

@@ -221,11 +221,8 @@ func (t *transaction) traits() breaker.Message {
 // for good.
 func (t *transaction) verdicts() (accepted, refused int) {
 	refused = t.refused
-	switch n := len(t.envelope.Recipients); {
-	case t.outcome.custody == audit.CustodyRelay:
-		accepted = n
-	case t.outcome.relay != "" && t.outcome.reply.Permanent():
-		refused += n
+	if t.outcome.relay != "" && t.outcome.reply.Permanent() {
+		refused += len(t.envelope.Recipients)
 	}
-	return accepted, refused
+	return t.outcome.accepted, refused
 }

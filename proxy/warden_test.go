@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtpwall/smtpwall/internal/testkit"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/limit"
 	"github.com/smtpwall/smtpwall/proxy/policy"
@@ -337,4 +338,18 @@ func TestReloadReachesOpenSessions(t *testing.T) {
 	b.server.Apply(&without)
 	p.play("C: MAIL FROM:<a@example.com>")
 	p.play("S: 550 5.7.1 identity unknown [smtpwall *]")
+}
+
+// A message that the relay takes for most recipients says nothing bad of its
+// sender, though some are for later and the spool keeps it.
+func TestRecipientsForLaterAreNotRefused(t *testing.T) {
+	b := newStand(t, nil)
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "550 5.1.1 nobody", Contains: "bad"})
+	b.relay.On(testkit.StepRcpt, testkit.Fault{Text: "450 4.2.1 busy", Contains: "later"})
+	for range 3 {
+		b.send(t, "a@example.com", "x", "bad@example.net", "bad2@example.net", "1@example.net", "2@example.net", "3@example.net", "4@example.net", "later@example.net")
+	}
+	if kinds := b.alarms.kinds(); kinds != "" {
+		t.Errorf("alarms: %s", kinds)
+	}
 }

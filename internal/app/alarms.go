@@ -1,13 +1,16 @@
 package app
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,6 +78,29 @@ func (a *alarms) raise(kind, identity, text string) {
 	a.alerter.Raise(alert.Event{Kind: kind, Identity: identity, Text: text, Time: time.Now()})
 }
 
+// raiseEvent tells of an event of the guard, with what the log has of it.
+func (a *alarms) raiseEvent(kind, identity, text string, event *audit.Event) {
+	a.alerter.Raise(alert.Event{Kind: kind, Identity: identity, Text: text, Time: event.Time, Count: int(event.Count), Fields: fieldsOf(event)})
+}
+
+// fieldsOf are the members of an event that are words or numbers.
+func fieldsOf(event *audit.Event) map[string]string {
+	decoder := json.NewDecoder(bytes.NewReader(event.AppendJSON(nil)))
+	decoder.UseNumber() // digits as they stand
+	var members map[string]any
+	if decoder.Decode(&members) != nil {
+		return nil
+	}
+	fields := map[string]string{}
+	for key, value := range members {
+		switch value.(type) {
+		case string, json.Number, bool:
+			fields[key] = fmt.Sprint(value)
+		}
+	}
+	return fields
+}
+
 // warden hears of senders.
 func (a *alarms) warden(alarm proxy.Alarm) { a.raise(alarm.Kind, alarm.Identity, alarm.Text) }
 
@@ -96,13 +122,25 @@ func (a *alarms) guard(event *audit.Event) {
 	switch event.Kind {
 	case audit.KindAttempt:
 		if event.Outcome == audit.OutcomeBlocked || event.Outcome == audit.OutcomeWouldBlock {
-			a.raise(config.AlertBlocked, senderOf(event), audit.Text(*event))
+			a.raiseEvent(config.AlertBlocked, senderOf(event), attemptSentence(event), event)
 		}
 	case audit.KindDrift:
-		a.raise(config.AlertDrift, "", audit.Text(*event))
+		a.raiseEvent(config.AlertDrift, "", "the firewall's rules were changed by others: "+event.Reason+" ("+event.Outcome+")", event)
 	case audit.KindMode:
-		a.raise(config.AlertMode, "", audit.Text(*event))
+		a.raiseEvent(config.AlertMode, "", "the guard is in "+event.Outcome+" mode: "+event.Reason+" (by "+event.By+")", event)
 	}
+}
+
+// attemptSentence says on one line who dialled what.
+func attemptSentence(event *audit.Event) string {
+	what := map[string]string{audit.OutcomeBlocked: "blocked", audit.OutcomeWouldBlock: "would be blocked"}[event.Outcome]
+	text := "a direct connection to " + event.Destination.String() + " " + what
+	for _, part := range [][2]string{{"user", event.PeerUser}, {"unit", event.PeerUnit}, {"container", event.PeerContainer}, {"program", event.PeerExe}} {
+		if part[1] != "" {
+			text += ", " + part[0] + " " + strconv.Quote(part[1])
+		}
+	}
+	return text
 }
 
 // senderOf is the key of whoever made an attempt.

@@ -81,7 +81,7 @@ func breakersSection(b *Breakers) section {
 		fields: []field{
 			breaker("refused", "Many recipients that relays refuse for good.", &b.Refused, field{
 				name: "share", binding: share(&b.Refused.Share), doc: "The part of all recipients that must be refused, where there are as many as least."}, least(&b.Refused, most)),
-			breaker("senders", "More reverse-paths than least.", &b.Senders, least(&b.Senders, mostSenders)),
+			breaker("senders", "More reverse-paths than least; those that differ in digits, or behind + or =, count once.", &b.Senders, least(&b.Senders, mostSenders)),
 			breaker("identical", "One body for more recipients than least. A newsletter is that, too.", &b.Identical, least(&b.Identical, most)),
 			breaker("burst", "Far more recipients than the identity has in other windows.", &b.Burst, field{
 				name: "times", binding: count(&b.Burst.Times, 2, 1000), doc: "How many times as many as usual."}, least(&b.Burst, most)),

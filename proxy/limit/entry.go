@@ -14,6 +14,7 @@ type entry struct {
 	order  uint64 // several are locked from the highest to the lowest: the oldest, which most share, last
 	gone   bool   // dropped from the table: look it up again
 	dirty  bool   // waits to be saved
+	stored bool   // the store has, or will have, a record of it
 	series []series
 }
 
@@ -187,7 +188,9 @@ func (l *Limiter) drop(s *shard, e *entry, may func(*entry) bool) {
 	e.gone = true
 	delete(s.entries, e.key)
 	l.count.Add(-1)
-	l.forget(counterRecord + e.key)
+	if e.stored { // else each key that was only asked about would leave a note
+		l.forget(counterRecord + e.key)
+	}
 }
 
 // touch has an entry saved; its lock is held.

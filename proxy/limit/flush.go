@@ -138,6 +138,7 @@ func (e *entry) collect(batch map[string][]byte) {
 	defer e.mu.Unlock()
 	e.dirty = false
 	if !e.gone {
+		e.stored = true
 		batch[counterRecord+e.key] = e.encode()
 	}
 }
@@ -166,6 +167,7 @@ func (l *Limiter) current(key string) []byte {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.stored = true
 	return e.encode()
 }
 
@@ -271,6 +273,7 @@ func (s *shard) everything(batch map[string][]byte) {
 	defer s.mu.RUnlock()
 	for key, e := range s.entries {
 		e.mu.Lock()
+		e.stored = true
 		batch[counterRecord+key] = e.encode()
 		e.mu.Unlock()
 	}

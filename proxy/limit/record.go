@@ -86,7 +86,7 @@ func decodeEntry(key string, value []byte) (*entry, error) {
 	if v := d.octet(); v != version {
 		return nil, fmt.Errorf("record of version %d", v)
 	}
-	e := &entry{key: key}
+	e := &entry{key: key, stored: true}
 	for len(d.rest) > 0 && d.err == nil {
 		e.series = append(e.series, d.series())
 	}

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -48,7 +49,7 @@ func TestOthersAreNotHeldAgainstMe(t *testing.T) {
 
 // TestKeysThatWereOnlyAskedAbout take no room.
 func TestKeysThatWereOnlyAskedAbout(t *testing.T) {
-	l := newLimiter(Options{})
+	l := newLimiter(Options{Store: deaf{}})
 	now := time.Unix(1_800_000_000, 0)
 	ten := []Limit{{Messages, 10, time.Hour}}
 	var c Claim
@@ -62,4 +63,14 @@ func TestKeysThatWereOnlyAskedAbout(t *testing.T) {
 	if n := l.count.Load(); n > 1 {
 		t.Errorf("%d entries are kept", n)
 	}
+	if n := len(l.notes); n > 1 {
+		t.Errorf("%d notes wait to be saved", n)
+	}
 }
+
+// deaf is a store on a full disk.
+type deaf struct{}
+
+func (deaf) Load(func(string, []byte) error) error { return nil }
+func (deaf) Save(map[string][]byte) error          { return errors.New("no space left on device") }
+func (deaf) Close() error                          { return nil }
