@@ -127,6 +127,9 @@ func (a *alarms) guard(event *audit.Event) {
 	case audit.KindDrift:
 		a.raiseEvent(config.AlertDrift, "", "the firewall's rules were changed by others: "+event.Reason+" ("+event.Outcome+")", event)
 	case audit.KindMode:
+		if event.Reason == guard.ReasonStarted || event.Reason == guard.ReasonEnded {
+			return // it says between what times was watched, and nothing new
+		}
 		a.raiseEvent(config.AlertMode, "", "the guard is in "+event.Outcome+" mode: "+event.Reason+" (by "+event.By+")", event)
 	}
 }

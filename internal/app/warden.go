@@ -120,14 +120,12 @@ func (t *guardTeller) run(ctx context.Context) {
 	}
 }
 
-// tellNow tells the guard all that there is, if there is or was anything.
+// tellNow tells the guard all that there is, also nothing: one that could not read
+// what it knew lets nobody connect directly until it hears.
 func (t *guardTeller) tellNow(ctx context.Context) {
 	t.mu.Lock()
 	keys, changes, news := t.keys, t.changes, t.changes != t.told
 	t.mu.Unlock()
-	if !news && len(keys) == 0 {
-		return
-	}
 	patience, cancel := context.WithTimeout(ctx, firstLookup)
 	defer cancel()
 	if err := t.client.Suspend(patience, keys); err != nil {
