@@ -64,13 +64,18 @@ func TestFilter(t *testing.T) {
 	socket, rspamd := startRspamd(t, "no")
 	for _, mode := range []string{"proxy", "queue"} {
 		t.Run(mode, func(t *testing.T) {
+			socket := socket
 			b := newBed(t, setup{delivery: `mode = "` + mode + `"`, config: filterConfig(socket, "")})
 			b.checkFilterRefuses(t)
 			b.checkFilterAdds(t)
 			b.checkFilterPasses(t)
-			if mode == "queue" { // the other one sees it end
-				b.checkFilterAway(t, socket, rspamd)
+			if mode == "queue" {
+				_ = rspamd.end(syscall.SIGTERM)
+			} else { // the other one needs it
+				socket += ".gone"
+				b.reload(setup{delivery: `mode = "proxy"`, config: filterConfig(socket, "")})
 			}
+			b.checkFilterAway(t, mode, socket)
 		})
 	}
 }
@@ -128,9 +133,8 @@ func (b *bed) checkFilterPasses(t *testing.T) {
 }
 
 // checkFilterAway: without an answer a message is put off, or passes, and status
-// tells of it; the filter is used again once it is there.
-func (b *bed) checkFilterAway(t *testing.T, socket string, rspamd *process) {
-	_ = rspamd.end(syscall.SIGTERM)
+// tells of it.
+func (b *bed) checkFilterAway(t *testing.T, mode, socket string) {
 	l := newLetter()
 	got := b.talk(t).send(l, sender, recipient)
 	if got.code != 451 || !strings.HasPrefix(got.text, "4.") {
@@ -142,7 +146,7 @@ func (b *bed) checkFilterAway(t *testing.T, socket string, rspamd *process) {
 	if stdout, stderr, status := b.output("status"); status != 3 || !strings.Contains(stdout+stderr, "filter rspamd") {
 		t.Errorf("while the filter is away status ends with %d: %s%s", status, stdout, stderr)
 	}
-	b.reload(setup{delivery: `mode = "queue"`, config: filterConfig(socket, `on_failure = "accept"`)})
+	b.reload(setup{delivery: `mode = "` + mode + `"`, config: filterConfig(socket, `on_failure = "accept"`)})
 	l = newLetter()
 	l.compare(t, b.posted(t, l))
 }
