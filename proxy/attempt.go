@@ -80,7 +80,9 @@ func (a *attempt) run() (again bool) {
 		return a.unreadable(err)
 	case a.suspended():
 		return a.hold(spool.HoldSuspended, textSuspended)
-	case a.decision.Result != policy.Allow && !a.released():
+	case a.decision.Result == policy.Hold && !a.item.Progress.Released:
+		return a.hold(spool.HoldRule, a.decision.Reason)
+	case !passes(a.decision):
 		return a.hold(spool.HoldPolicy, a.decision.Reason)
 	case a.decision.Relay != a.next.Route:
 		a.next.Route = a.decision.Relay // the queue knows whether it is free
@@ -214,11 +216,6 @@ func (s *Settings) judgeSender(item spool.Item) policy.Decision {
 func (a *attempt) suspended() bool {
 	_, is := a.runner.warden.suspension(KeysOf(a.item.Identity))
 	return is && !a.item.Identity.Notice
-}
-
-// released says that a person has looked at what policy would hold.
-func (a *attempt) released() bool {
-	return a.decision.Result == policy.Hold && a.item.Progress.Released
 }
 
 // readHead reads as much of a message as its header section can be.

@@ -142,19 +142,41 @@ func (r *Runner) inBackground(do func()) {
 	}
 }
 
-// hasten makes the messages of a suspended sender due, so that they go into hold.
-func (r *Runner) hasten(key string) {
+// holdSuspended puts the messages of a suspended sender into hold, in the
+// background. One that is on its way at this moment is looked at before its next
+// try.
+func (r *Runner) holdSuspended(key string) {
 	r.inBackground(func() {
 		for item, err := range r.spool.All(spool.Deferred) {
 			if r.stopping.Err() != nil {
 				return
 			}
-			if err == nil && slices.Contains(KeysOf(item.Identity).Suspendable, key) {
-				r.queue.Retry(item.ID, time.Now())
+			if err != nil || !slices.Contains(KeysOf(item.Identity).Suspendable, key) {
+				continue
+			}
+			if claimed, ok := r.queue.Claim(item.ID); ok {
+				r.holdIfSuspended(claimed)
 			}
 		}
-		r.signal()
 	})
+}
+
+func (r *Runner) holdIfSuspended(claimed queue.Item) {
+	a := newAttempt(r, claimed)
+	again := true
+	defer func() { r.done(a.next, again) }()
+	if ready, _ := a.settleFirst(); !ready {
+		return
+	}
+	message, err := r.spool.Read(claimed.ID)
+	if err != nil {
+		again = a.unreadable(err)
+		return
+	}
+	defer func() { _ = message.Close() }()
+	if a.open(message); a.suspended() {
+		again = a.hold(spool.HoldSuspended, textSuspended)
+	}
 }
 
 // load puts the messages of the spool that wait into the queue.

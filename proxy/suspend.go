@@ -34,7 +34,7 @@ func (w *Warden) Suspend(s limit.Suspension) error {
 		server.each(func(session *session) { session.cutIfSuspended(s.Key) })
 	}
 	if runner != nil {
-		runner.hasten(s.Key) // into hold
+		runner.holdSuspended(s.Key)
 	}
 	w.noteChange()
 	return err

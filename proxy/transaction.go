@@ -91,7 +91,7 @@ func (s *session) judgeMail() (refusal smtp.Reply) {
 	switch t.decision = s.judgeSender(t.envelope.ReversePath); t.decision.Result {
 	case policy.Allow:
 	case policy.Hold:
-		s.park(spool.HoldPolicy, ruled(t.decision))
+		s.park(spool.HoldRule, ruled(t.decision))
 	default:
 		return s.denial(t.decision)
 	}

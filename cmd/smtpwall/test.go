@@ -152,7 +152,7 @@ func (o *testOrder) identity() (policy.Identity, error) {
 	}
 	id, err := who.Identity()
 	if errors.Is(err, app.ErrNoUser) {
-		return id, failed(err, "check the spelling; uid:N asks for a user without a name")
+		return id, usageError(err.Error(), "check the spelling; uid:N asks for a user without a name")
 	}
 	return id, err
 }

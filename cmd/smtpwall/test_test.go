@@ -71,7 +71,7 @@ func TestTest(t *testing.T) {
 		{args: "--as unknown", status: exitFailed, out: "deny: identity unknown"},
 
 		{args: "", status: exitUsage, err: "smtpwall: error: test needs to know who sends\nhint: say --as www-data"},
-		{args: "--as no-such-user", status: exitFailed, err: "smtpwall: error: no such user on this host: \"no-such-user\"\nhint: check the spelling"},
+		{args: "--as no-such-user", status: exitUsage, err: "smtpwall: error: no such user on this host: \"no-such-user\"\nhint: check the spelling"},
 		{args: "--as name:x", status: exitUsage, err: "smtpwall: error: --as: \"name:x\" begins with neither"},
 		{args: "--as account:a --account b", status: exitUsage, err: "smtpwall: error: --account is said twice\n"},
 		{args: "--as root --listener smtp", status: exitUsage, err: "smtpwall: error: there is no listener \"smtp\"\nhint: submission, "},

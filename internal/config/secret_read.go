@@ -180,7 +180,7 @@ func cleanSecret(secret string) (string, error) {
 		return "", flaw{"the secret is longer than " + formatSize(maxSecret),
 			"the file holds the secret and nothing else"}
 	case strings.ContainsAny(secret, "\x00\r\n"):
-		return "", flaw{"the secret is more than one line", "the file holds the secret and nothing else"}
+		return "", flaw{"the secret is more than one line", "the file holds the secret and nothing else; of what smtpwall account hash prints, that is what stands between the quotes"}
 	case !utf8.ValidString(secret):
 		return "", flaw{"the secret is not UTF-8", "RFC 4616 asks for it"}
 	}

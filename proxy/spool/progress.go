@@ -10,7 +10,8 @@ import (
 // Why a message is in hold, for Progress.Hold.
 const (
 	HoldNoRelay       = "no-relay"      // none is configured
-	HoldPolicy        = "policy"        // the policy's decision
+	HoldPolicy        = "policy"        // policy refuses it by now
+	HoldRule          = "rule"          // a rule says that a person shall look at it
 	HoldUndeliverable = "undeliverable" // and nobody may be told
 	HoldPerson        = "person"        // somebody put it there
 	HoldLimit         = "limit"         // the sender's limit, whose ladder says hold
