@@ -23,6 +23,7 @@ func Salvage(path string) (*Config, []Problem) {
 		return config, []Problem{{path, 0, "", err.Error(), loadHint(err), Error}}
 	}
 	d, complete := decode(path, text, Options{SkipSecrets: true})
+	d.config.ModeStated = d.saysMode() // by all the problems, not those of its value alone
 	if HasErrors(d.problems) && !d.saysMode() {
 		d.config.Mode = Enforce
 	}

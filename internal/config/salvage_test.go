@@ -41,6 +41,29 @@ func TestSalvageMode(t *testing.T) {
 	}
 }
 
+// TestSalvageTellsAGuessedMode says of a mode whether the file has it.
+func TestSalvageTellsAGuessedMode(t *testing.T) {
+	for text, want := range map[string]bool{
+		"":                                       false,
+		"colour = 1\n":                           false,
+		"mode = \"observe\"\ncolour = 1\n":       true,
+		"mode = \"enforce\"\ncolour = 1\n":       true,
+		"mode = \"enforce\"\n[host\n":            true,
+		"mode = \"observ\"\n":                    false,
+		"mode = enforce\n":                       false,
+		"mode = \"observe\"\nmode = \"enforce\"": false,
+		"mode = \"enforce\"\nmode = \"enforce\"": false,
+		"[host]\nmode = \"enforce\"\n":           false,
+	} {
+		if config, _ := salvage(t, text); config.ModeStated != want {
+			t.Errorf("%q: stated %v, want %v (%s)", text, config.ModeStated, want, config.Mode)
+		}
+	}
+	if config, _ := Salvage(t.TempDir()); config.ModeStated {
+		t.Error("a file that cannot be read states a mode")
+	}
+}
+
 func TestSalvageKeepsWhatIsRight(t *testing.T) {
 	config, problems := salvage(t, `
 mode = "enforce"
