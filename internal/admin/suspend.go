@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,9 +21,12 @@ import (
 var ErrNotSuspended = errors.New("it is not suspended")
 
 const (
-	// maxKey and maxReason bound a suspension's words, in octets.
-	maxKey    = 512
+	// maxKey and maxReason bound a suspension's words, in octets. The guard takes
+	// no longer keys: a prefix and a unit's name, which has 255 at most.
+	maxKey    = 300
 	maxReason = 512
+	// nobody is the uid that no process has.
+	nobody = math.MaxUint32
 	// maxSkew is by how much an end may have passed on its way to us.
 	maxSkew = time.Minute
 )
@@ -41,9 +45,12 @@ func CheckKey(key string) error {
 		if err != nil || strconv.FormatUint(n, 10) != name {
 			return fmt.Errorf("%q: a uid is a number of at most 32 bits", key)
 		}
+		if n == nobody {
+			return fmt.Errorf("%q: nobody has that uid", key)
+		}
 	case "account", "container", "unit":
 		if name == "" || len(key) > maxKey || !isLine(name) {
-			return fmt.Errorf("%q: the name must be one line of 1 to %d octets", key, maxKey)
+			return fmt.Errorf("%q: the name must be there and one line, all together at most %d octets", key, maxKey)
 		}
 	default:
 		return fmt.Errorf("%q is no key: use uid:N, account:NAME, container:ID, unit:NAME or unknown", key)

@@ -64,6 +64,7 @@ func TestSuspendRefuses(t *testing.T) {
 		{limit.Suspension{Key: "uid:033"}, "a uid is a number"},
 		{limit.Suspension{Key: "uid:4294967296"}, "a uid is a number"},
 		{limit.Suspension{Key: "uid:-1"}, "a uid is a number"},
+		{limit.Suspension{Key: "uid:4294967295"}, "nobody has that uid"},
 		{limit.Suspension{Key: "account:"}, "one line"},
 		{limit.Suspension{Key: "account:a\nb"}, "one line"},
 		{limit.Suspension{Key: "unit:" + strings.Repeat("x", maxKey)}, "one line"},
