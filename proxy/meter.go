@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"strings"
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/limit"
@@ -58,6 +57,9 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 		}
 		return smtp.Reply{}
 	}
+	if !answer.Room && answer.Opens.IsZero() && action != limit.Hold {
+		return s.tooMuch(answer)
+	}
 	if answer.Room {
 		m.claim.Return(amount)
 		m.claim.Refuse(now, amount)
@@ -65,10 +67,18 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 	reason := limitReason{text: "sending is restricted after: " + why, opens: until}
 	if !answer.Room {
 		reason = fullReason(answer)
-		reason.never = answer.Opens.IsZero() // it is more than the whole limit
 	}
 	s.transaction.full, s.transaction.opens = reason.full, reason.opens
 	return s.atLimit(action, reason)
+}
+
+// tooMuch refuses what is more than a whole limit, for good: waiting does not
+// help, and it is no reason to suspend anybody.
+func (s *session) tooMuch(answer limit.Answer) smtp.Reply {
+	t := s.transaction
+	d := policy.Decision{Result: policy.Deny, Reason: "message larger than the whole limit of " + answer.Limit.String(), Rule: t.decision.Rule}
+	t.denied, t.full = &d, fullReason(answer).full
+	return smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, ruled(d))
 }
 
 // limitReason is why a ladder acts.
@@ -76,7 +86,6 @@ type limitReason struct {
 	text  string
 	full  string // the limit without room and its budget, for the event
 	opens time.Time
-	never bool // waiting does not help
 }
 
 func fullReason(a limit.Answer) limitReason {
@@ -101,10 +110,6 @@ func (s *session) atLimit(action limit.Action, reason limitReason) (refusal smtp
 		return s.suspended(suspension)
 	}
 	t.denied = &d
-	if reason.never {
-		d.Result = policy.Deny
-		return smtp.NewReply(552, smtp.EnhancedCode{5, 3, 4}, "message larger than the whole "+strings.TrimSuffix(reason.text, " reached"))
-	}
 	return smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, ruled(d)+", try again "+opening(reason.opens))
 }
 

@@ -120,6 +120,10 @@ const lookAgain = 10 * time.Minute
 
 // expire resumes those whose time is over.
 func (w *Warden) expire() {
+	if !w.begin() {
+		return
+	}
+	defer w.orders.Done()
 	now := time.Now()
 	for _, s := range w.limits.Suspensions() {
 		if !isOver(s, now) {
@@ -134,6 +138,16 @@ func (w *Warden) expire() {
 		}
 	}
 	w.noteChange()
+}
+
+// begin says that something is done that Close waits for; false after it.
+func (w *Warden) begin() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.orders.Add(1)
+	}
+	return !w.closed
 }
 
 // Close waits for what was begun. The limiter is not its to close.

@@ -57,6 +57,9 @@ func (r *Runner) giveUpHeld(id string, settings *Settings, now time.Time) {
 	after, postmaster := settings.HoldExpire, settings.Postmaster
 	r.ordering.Lock()
 	defer r.ordering.Unlock()
+	if _, active := r.queue.Remove(id); active { // it may go by now, and goes
+		return
+	}
 	message, err := r.spool.Read(id)
 	if err != nil {
 		return // it is gone, or damaged and reported
@@ -64,6 +67,7 @@ func (r *Runner) giveUpHeld(id string, settings *Settings, now time.Time) {
 	defer func() { _ = message.Close() }()
 	switch item := message.Item; {
 	case item.State != spool.Hold || item.Progress.Hold == spool.HoldNoRelay || r.calendar.age(item.Time, now) <= after:
+		r.Add(item)
 	case item.Progress.Hold == spool.HoldUndeliverable:
 		if postmaster != "" && r.calendar.age(item.Progress.Time, now) <= after {
 			return // the digest tells of it first

@@ -24,6 +24,7 @@ type line struct {
 	entry  *entry
 	limit  *Limit
 	shared bool
+	lost   int64 // demand that this claim has added
 }
 
 // recipient is one that a claim holds.
@@ -85,7 +86,7 @@ func (c *Claim) line(e *entry, limit *Limit, shared bool) {
 			return
 		}
 	}
-	c.lines = append(c.lines, line{e, limit, shared})
+	c.lines = append(c.lines, line{entry: e, limit: limit, shared: shared})
 }
 
 // order makes the entries from the lines.
@@ -148,10 +149,9 @@ func (c *Claim) Take(now time.Time, a Amount) Answer {
 		return answer
 	}
 	for i := range c.lines {
-		limit, e := c.lines[i].limit, c.lines[i].entry
-		if s := e.of(limit, t); n[limit.Counted] > 0 && c.limiter.full(s, limit, n[limit.Counted], t) {
-			s.add(lostCell, n[limit.Counted])
-			c.limiter.touch(e)
+		l := &c.lines[i]
+		if s := l.entry.of(l.limit, t); n[l.limit.Counted] > 0 && c.limiter.full(s, l.limit, n[l.limit.Counted], t) {
+			c.refuse(l, s, n[l.limit.Counted])
 		}
 	}
 	return answer
@@ -181,11 +181,23 @@ func (c *Claim) Refuse(now time.Time, a Amount) {
 	c.lock()
 	defer c.unlock()
 	for i := range c.lines {
-		limit, e := c.lines[i].limit, c.lines[i].entry
-		if n[limit.Counted] > 0 && !c.lines[i].shared {
-			e.of(limit, t).add(lostCell, n[limit.Counted])
-			c.limiter.touch(e)
+		if l := &c.lines[i]; n[l.limit.Counted] > 0 && !l.shared {
+			c.refuse(l, l.entry.of(l.limit, t), n[l.limit.Counted])
 		}
+	}
+}
+
+// refuse counts demand; the entry is locked. One claim adds a whole limit of it at
+// most, and what is more than that by itself adds none: who sends one letter that
+// is too large, or one to too many, does not go on trying.
+func (c *Claim) refuse(l *line, s *series, n int64) {
+	if n > l.limit.Max {
+		return
+	}
+	if n = min(n, l.limit.Max-l.lost); n > 0 {
+		l.lost += n
+		s.add(lostCell, n)
+		c.limiter.touch(l.entry)
 	}
 }
 

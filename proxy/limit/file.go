@@ -25,7 +25,10 @@ type file struct {
 	info    os.FileInfo // of the file, after the last Save
 	sum     tally
 	trusted bool // what lies at path was read whole or written by us
+	closed  bool // the lock is another's
 }
+
+var errClosed = errors.New("the limits are closed")
 
 const (
 	bucketName   = "limits"
@@ -88,6 +91,9 @@ func (f *file) Load(give func(key string, value []byte) error) error {
 // Replace writes a new file with these records, which takes the former's place
 // when it is whole. One that cannot be trusted keeps another name, which is given.
 func (f *file) Replace(records iter.Seq2[string, []byte]) (aside string, err error) {
+	if f.closed {
+		return "", errClosed
+	}
 	if f.db != nil {
 		db := f.db
 		f.db = nil
@@ -174,6 +180,9 @@ func (f *file) put(name string) error {
 
 // Save writes one transaction.
 func (f *file) Save(batch map[string][]byte) error {
+	if f.closed {
+		return errClosed
+	}
 	if err := f.whole(); err != nil {
 		f.trusted = f.trusted && !errors.Is(err, ErrDamaged)
 		return err
@@ -208,6 +217,7 @@ func (f *file) whole() error {
 
 // Close closes the file, and lets another process have it.
 func (f *file) Close() error {
+	f.closed = true
 	var err error
 	if f.db != nil {
 		err = f.db.Close()

@@ -108,8 +108,8 @@ func TestRefuseCountsAsDemand(t *testing.T) {
 	l := open(t)
 	budgets := limits("uid:1", Limit{Messages, 10, time.Hour}, Limit{Recipients, 10, time.Hour})
 	var c Claim
-	l.Begin(&c, "uid:1", budgets)
 	for range 30 {
+		l.Begin(&c, "uid:1", budgets)
 		c.Refuse(start, Amount{Messages: 1})
 	}
 	a := c.Take(start, Amount{Messages: 1})

@@ -68,6 +68,7 @@ type player struct {
 }
 
 type playedClaim struct {
+	lost    map[string]int64 // demand that it has added, by key, window and what is counted
 	claim   Claim
 	budgets []Budget
 	held    [kinds]int64
@@ -220,7 +221,7 @@ func (p *player) check(c *playedClaim, n [kinds]int64, answer Answer) {
 			}
 			if once := (counted{b.Key, limit.Counted, int64(limit.Window), time.Time{}}); !refused[once] {
 				refused[once] = true
-				p.m.refused = append(p.m.refused, counted{b.Key + limit.Window.String(), limit.Counted, want, p.m.now})
+				p.refuse(c, b.Key, limit, want)
 			}
 			at := p.opens(b.Key, limit, want)
 			never = never || at.IsZero()
@@ -235,6 +236,29 @@ func (p *player) check(c *playedClaim, n [kinds]int64, answer Answer) {
 	if answer.Room != room || !answer.Opens.Equal(opens) && !(answer.Opens.IsZero() && opens.IsZero()) {
 		p.t.Errorf("%v: %+v, want room %v, opens %v", n, answer, room, opens)
 	}
+}
+
+// refuse counts demand as the limiter shall: not what is beyond a whole limit, and
+// a whole limit of one claim at most.
+func (p *player) refuse(c *playedClaim, key string, limit Limit, want int64) {
+	most := limit.Max
+	for _, b := range c.budgets {
+		for _, other := range b.Limits {
+			if b.Key == key && other.Counted == limit.Counted && other.Window == limit.Window {
+				most = min(most, other.Max)
+			}
+		}
+	}
+	name := key + limit.Window.String() + limit.Counted.String()
+	if want > most {
+		return
+	}
+	want = min(want, most-c.lost[name])
+	if c.lost == nil {
+		c.lost = map[string]int64{}
+	}
+	c.lost[name] += want
+	p.m.refused = append(p.m.refused, counted{key + limit.Window.String(), limit.Counted, want, p.m.now})
 }
 
 // refusedRightly tells whether even by exact moments, over a window and a slot, there

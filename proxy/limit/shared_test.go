@@ -74,3 +74,24 @@ type deaf struct{}
 func (deaf) Load(func(string, []byte) error) error { return nil }
 func (deaf) Save(map[string][]byte) error          { return errors.New("no space left on device") }
 func (deaf) Close() error                          { return nil }
+
+// TestOneClaimIsNoDemandWithoutEnd: a letter that is larger than the whole limit,
+// or a flight of recipients that is longer, does not look like somebody who goes
+// on trying.
+func TestOneClaimIsNoDemandWithoutEnd(t *testing.T) {
+	l := newLimiter(Options{})
+	now := time.Unix(1_800_000_000, 0)
+	budgets := []Budget{{Key: "uid:1", Limits: []Limit{{Bytes, 1000, time.Hour}, {Recipients, 20, time.Hour}}}}
+	var c Claim
+	l.Begin(&c, "uid:1", budgets)
+	if a := c.Take(now, Amount{Bytes: 100_000}); a.Room || !a.Opens.IsZero() {
+		t.Errorf("too large: %+v", a)
+	}
+	for range 100 {
+		c.Take(now, Amount{Recipients: 1})
+	}
+	states := l.State("uid:1", budgets, now)
+	if states[0].Refused != 0 || states[1].Refused != 20 {
+		t.Errorf("%+v, want a demand of nothing and of one limit", states)
+	}
+}
