@@ -37,7 +37,7 @@ func TestHoldRule(t *testing.T) {
 		}
 	}
 	b.checkHoldRefuses(t)
-	ids = b.awaitHeld(t, "policy", 3)
+	ids = b.awaitHeld(t, "rule", 3)
 	stdout, stderr, status := b.output("hold", "list")
 	for _, shown := range append(ids, "www-data", sender, recipient, `held by rule (rule "look")`) {
 		if status != 0 || !strings.Contains(stdout, shown) {
@@ -45,7 +45,7 @@ func TestHoldRule(t *testing.T) {
 		}
 	}
 	stdout, _, _ = b.output("hold", "show", ids[0])
-	for _, shown := range []string{"hold (policy)", `held by rule (rule "look")`, "expires: ", first.marker, recipient} {
+	for _, shown := range []string{"hold (rule)", `held by rule (rule "look")`, "expires: ", first.marker, recipient} {
 		if !strings.Contains(stdout, shown) || strings.Contains(stdout, "eight bits") {
 			t.Errorf("hold show does not show %q, or shows the body:\n%s", shown, stdout)
 		}
@@ -53,6 +53,13 @@ func TestHoldRule(t *testing.T) {
 	if len(b.relay.Messages()) > 0 {
 		t.Fatal("the relay has what is held")
 	}
+	// A rule that allows by now is nobody's word about these.
+	b.reload(setup{config: strings.Replace(holdRules, `decision = "hold"`, `decision = "allow"`, 1)})
+	b.mustPost(t, siteUID, 1)
+	if held := b.awaitHeld(t, "rule", 3); len(b.relay.Messages()) != 1 {
+		t.Fatalf("after a reload hold has %v, and the relay %d messages", held, len(b.relay.Messages()))
+	}
+	b.reload(setup{config: holdRules})
 	b.orders(t, 0, "1 message dropped", "hold", "drop", ids[1])
 	b.orders(t, 0, "1 message released", "hold", "release", ids[0])
 	b.awaitDelivery(t, ids[0])
@@ -115,5 +122,5 @@ func TestHoldDefault(t *testing.T) {
 	if _, got := b.postAs(t, 7712); got.code != 450 || !strings.HasPrefix(got.text, "4.7.1 ") {
 		t.Errorf("by a default that defers the client hears %+v", got)
 	}
-	b.awaitHeld(t, "policy", 1)
+	b.awaitHeld(t, "rule", 1)
 }

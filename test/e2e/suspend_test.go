@@ -168,6 +168,26 @@ func (b *bed) checkSuspendOffline(t *testing.T) {
 	})
 }
 
+// TestSuspendSurvives: a suspension stands when the command returns, whatever
+// becomes of the processes.
+func TestSuspendSurvives(t *testing.T) {
+	t.Parallel()
+	s := setup{errors: []string{proxyEnded}}
+	b := newBed(t, s)
+	b.orders(t, 0, "is suspended", "suspend", "uid:7431")
+	b.killProxy(t)
+	b.orders(t, 0, "is suspended", "suspend", "uid:7432")
+	b.orders(t, 0, "may send again", "resume", "uid:7431")
+	if err := b.run.end(syscall.SIGKILL); errors.Is(err, errStays) {
+		t.Fatal(err)
+	}
+	b.start(s)
+	b.mustPost(t, 7431, 1)
+	if _, got := b.postAs(t, 7432); got.code != 550 || !strings.HasPrefix(got.text, "5.7.1 identity suspended") {
+		t.Errorf("who was suspended before the kill hears %+v", got)
+	}
+}
+
 // TestSuspendOthers: units and accounts can be suspended, with all that runs or
 // logs in there, and nobody else.
 func TestSuspendOthers(t *testing.T) {
