@@ -140,7 +140,7 @@ func (s *session) finishMessage() {
 		return
 	}
 	if t.outcome.reply.Positive() {
-		s.errors = 0
+		s.errors, s.deferrals, s.empty = 0, 0, 0
 	}
 	s.out = t.outcome.reply.AppendTo(s.out)
 }

@@ -151,6 +151,13 @@ func (s *session) slowDown() bool {
 	return s.pause(delay)
 }
 
+// penance lets who goes on after refusals for now wait before the next, longer
+// each time: trying again at once must not pay.
+func (s *session) penance() bool {
+	s.deferrals++
+	return s.pause(min(slowest, time.Duration(s.deferrals-1)*slowed))
+}
+
 // measureSize claims what the message is longer than it was said to be.
 func (s *session) measureSize(size int64) (refusal smtp.Reply) {
 	m := s.transaction.meter

@@ -65,7 +65,8 @@ func (s *session) resolveRecipients() {
 			rcpts = append(rcpts, w.rcpt)
 		}
 	}
-	if !s.slowDown() {
+	deferred := slices.ContainsFunc(t.waiting, func(w waitingRcpt) bool { return w.reply.Code == 450 })
+	if !s.slowDown() || deferred && !s.penance() {
 		return
 	}
 	replies := s.offer(rcpts)

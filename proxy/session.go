@@ -64,6 +64,8 @@ type session struct {
 	refused     int    // connections of this peer that the event stands for
 	guesses     int    // failed logins
 	errors      int    // refused commands since the last message
+	deferrals   int    // refusals for now since the last message
+	empty       int    // transactions without a recipient since then
 	closing     bool   // nothing more is read
 	interrupted bool   // the client may still be sending
 	draining    atomic.Bool

@@ -56,7 +56,9 @@ func (s *session) mail(c smtp.Command) {
 	}
 	s.begin(path, params)
 	if refusal := s.judgeMail(); refusal.Code != 0 {
-		s.endRefused(refusal)
+		if refusal.Permanent() || s.penance() {
+			s.endRefused(refusal)
+		}
 		return
 	}
 	if !s.slowDown() {
@@ -183,6 +185,7 @@ func (s *session) dropTransaction(why error) {
 	if t.outcome.custody == "" {
 		t.outcome.custody = audit.CustodyClient
 	}
+	s.countEmpty(t)
 	for _, w := range t.waiting { // they will have no reply
 		t.note(w.rcpt, 0)
 	}
@@ -192,6 +195,21 @@ func (s *session) dropTransaction(why error) {
 	}
 	if t.delivery != nil {
 		t.delivery.abort()
+	}
+}
+
+// maxEmpty is how many transactions without a recipient a session may begin
+// between two messages. Each writes an event, and costs who begins it nothing.
+const maxEmpty = 100
+
+// countEmpty counts a transaction that named nobody, as an error if there are too
+// many.
+func (s *session) countEmpty(t *transaction) {
+	if t.count > 0 || len(t.waiting) > 0 {
+		return
+	}
+	if s.empty++; s.empty > maxEmpty {
+		s.countError()
 	}
 }
 

@@ -353,3 +353,37 @@ func TestRecipientsForLaterAreNotRefused(t *testing.T) {
 		t.Errorf("alarms: %s", kinds)
 	}
 }
+
+// Who begins transactions and names nobody, or goes on at once after a refusal for
+// now, gets no more than a few events out of a session.
+func TestTransactionsForNothing(t *testing.T) {
+	b := newStand(t, nil)
+	p := newPlayer(t, b.dial(t))
+	for _, line := range []string{"S: 220 *", "C: HELO client.test", "S: 250 *"} {
+		p.play(line)
+	}
+	n := 0
+	for ; n < 1000; n++ {
+		_, _ = p.conn.Write([]byte("MAIL FROM:<a@example.com>\r\nRSET\r\n"))
+		if line, err := p.reader.ReadString('\n'); err != nil || strings.HasPrefix(line, "421 ") {
+			break
+		}
+		if line, err := p.reader.ReadString('\n'); err != nil || strings.HasPrefix(line, "421 ") {
+			break
+		}
+	}
+	if n < maxEmpty || n > maxEmpty+b.settings.Limits.MaxErrors {
+		t.Errorf("the session ends after %d transactions", n)
+	}
+	b = newStand(t, map[string]string{"policy": "defer"})
+	p = newPlayer(t, b.dial(t))
+	for _, line := range []string{"S: 220 *", "C: HELO client.test", "S: 250 *", "C: MAIL FROM:<a@example.com>", "S: 450 *"} {
+		p.play(line)
+	}
+	began := time.Now()
+	p.play("C: MAIL FROM:<a@example.com>")
+	p.play("S: 450 *")
+	if took := time.Since(began); took < slowed {
+		t.Errorf("the second refusal came after %v", took)
+	}
+}
