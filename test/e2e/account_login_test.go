@@ -4,12 +4,14 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/smtpwall/smtpwall/internal/lab"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 )
 
@@ -121,5 +123,43 @@ func TestAccountGuessing(t *testing.T) {
 	said := readFile(t, b.path("told"))
 	if !strings.Contains(said, `"kind":"login"`) || !strings.Contains(said, `"identity":"uid:7811"`) || strings.Contains(said, "guessed") || strings.Contains(said, "uid:7812") {
 		t.Errorf("the alerts are %s", said)
+	}
+}
+
+// TestAccountLimits: an account's budget is one, whoever logs in as it and from
+// wherever; where nothing else is known, the account is the identity.
+func TestAccountLimits(t *testing.T) {
+	t.Parallel()
+	s := setup{idle: true, container: true, config: quick + "limits = [\"2 messages/hour\"]\n[policy.budgets]\naccount = [\"4 messages/hour\"]\n" + accountConfig(t)}
+	b := newBed(t, s)
+	b.rewrite(s)
+	here := "192.0.2.1:587" // the host on its bridge
+	text := strings.Replace(readFile(t, b.path("host.toml")), "[listen]\n", "[listen]\nsubmission = [\"127.0.0.1:587\", \"[::1]:587\", \""+here+"\"]\n", 1)
+	b.write("host.toml", text, 0o644, 0)
+	b.start(s)
+	login := []string{"--ssl-reqd", "--user", accountName + ":" + accountPassword}
+	host := func(uid uint32) *exec.Cmd {
+		return b.programAs(uid, "curl", b.curl(newLetter(), "smtp://localhost:587", login...)...)
+	}
+	container := func() *exec.Cmd {
+		return lab.AsUser(b.Container.Command(t.Context(), "curl", b.curl(newLetter(), "smtp://"+here, login...)...), siteUID, siteUID)
+	}
+	mustSucceed(t, container())
+	mustSucceed(t, container())
+	if said := mustFail(t, container()); !strings.Contains(said, "< 450 4.7.1 limit of 2 messages/hour reached") {
+		t.Errorf("in the container curl says:\n%s", said)
+	}
+	for _, uid := range []uint32{7821, 7822} {
+		mustSucceed(t, host(uid))
+	}
+	if said := mustFail(t, host(7823)); !strings.Contains(said, "< 450 4.7.1 limit of 4 messages/hour reached") {
+		t.Errorf("on the host curl says:\n%s", said)
+	}
+	b.mustPost(t, 7823, 2)
+	b.orders(t, 0, "account:webshop is suspended", "suspend", "account:webshop")
+	for _, cmd := range []*exec.Cmd{container(), host(7824)} {
+		if said := mustFail(t, cmd); !strings.Contains(said, "< 550 5.7.1 identity suspended") {
+			t.Errorf("of who is suspended curl says:\n%s", said)
+		}
 	}
 }

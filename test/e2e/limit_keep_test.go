@@ -237,9 +237,12 @@ func TestLimitReload(t *testing.T) {
 	with := func(limits string) setup { return setup{config: quick + "limits = [" + limits + "]\n"} }
 	b := newBed(t, with(`"10 messages/hour"`))
 	b.mustPost(t, siteUID, 4)
+	idle := b.talk(t)
 	b.reload(with(`"4 messages/hour"`))
 	_, got := b.postAs(t, siteUID)
 	got.opening(t, "4 messages/hour", "")
+	idle.send(newLetter(), sender, recipient).opening(t, "4 messages/hour", "")
+	idle.leave()
 	b.reload(with(`"5 messages/hour", "50 recipients/day"`))
 	b.mustPost(t, siteUID, 1)
 	_, got = b.postAs(t, siteUID)
