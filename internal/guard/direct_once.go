@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"io/fs"
 
 	"github.com/smtpwall/smtpwall/rules"
 )
@@ -16,15 +17,15 @@ func Resolve(ctx context.Context, o Options) (rules.Options, error) {
 	if err != nil {
 		return o.Rules, err
 	}
-	m, modeErr := g.loadMode(o.Rules.Mode)
-	if modeErr == nil && !m.since.IsZero() {
+	m, amiss := g.orderedOver(o.Rules.Mode)
+	if !errors.Is(amiss, fs.ErrPermission) { // who may not look knows of no order
 		o.Rules.Mode = m.running
 	}
 	g.openSuspended()
 	g.lookAround()
 	g.direct.resolveHosts(ctx)
 	leftAlone, entries := g.direct.wanted(g.clock.now(), o.Rules.ProxyUID)
-	return leftAlone.Into(o.Rules), errors.Join(modeErr, told(entries))
+	return leftAlone.Into(o.Rules), errors.Join(amiss, told(entries))
 }
 
 // resolveHosts looks each host up once.

@@ -7,9 +7,10 @@
 // as a relay's address goes: TLS verifies the relay, and only the proxy's user
 // may connect there. It does not trust who connects to its socket: the kernel
 // names the peer's uid, and requests are bounded in size, number and time. What
-// /proc says of a process is observed, not proven. Its own state on disk it reads
-// only if nobody but root could have written it; what it cannot read allows
-// nothing and orders nothing.
+// /proc says of a process is observed, not proven. Of its own state on disk, what
+// others than root could have written, or what is damaged, allows nothing and takes
+// no block down: a mode file that is there and says nothing that can be believed
+// enforces.
 //
 // Run applies the rules first and then starts its loops, each in a goroutine
 // that Run waits for: relays, watch, drift, trial, direct, log, attempts, socket.

@@ -319,8 +319,9 @@ func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 	defer g.applying.Unlock()
 	before, next := g.modeNow(), g.reconfigured(o.Rules.Mode)
 	guessed := g.options().Guessed
+	var amiss error
 	if guessed {
-		next = g.orderedOver(o.Rules.Mode)
+		next, amiss = g.orderedOver(o.Rules.Mode)
 	}
 	o.Rules.Mode = next.running
 	entries := g.direct.configure(o.Allow)
@@ -333,9 +334,12 @@ func (g *Guard) reapply(ctx context.Context, o Options) (mode, error) {
 	g.opts.Rules, g.opts.Relays, g.opts.Allow, g.released = o.Rules, o.Relays, o.Allow, false
 	g.mu.Unlock()
 	if next != before || guessed {
-		// What stays on disk after an error counts no more: it says over which
-		// configuration it was ordered.
-		g.conditions.set("mode", g.keepMode(next))
+		// What stays on disk after an error to keep it counts no more: it says
+		// over which configuration it was ordered.
+		if !errors.Is(amiss, errNotBelieved) {
+			amiss = errors.Join(amiss, g.keepMode(next))
+		}
+		g.conditions.set("mode", amiss)
 		g.setMode(next)
 	}
 	return next, nil

@@ -24,6 +24,7 @@ const minTrial = time.Second
 const (
 	byConfiguration = "configuration"
 	byTrial         = "end of the trial"
+	byDamage        = "damaged mode file"
 )
 
 // Reasons of the mode events of a guard that starts and ends: between the two it
@@ -51,7 +52,8 @@ type ModeState struct {
 	Until time.Time `json:"until,omitzero"`
 	// Confirmed is false during a trial.
 	Confirmed bool `json:"confirmed"`
-	// By says who chose Mode: "configuration", "end of the trial", or a person.
+	// By says who chose Mode: "configuration", "end of the trial", "damaged mode
+	// file", or a person.
 	By string `json:"by,omitzero"`
 }
 

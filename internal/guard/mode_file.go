@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/rules"
 )
 
@@ -68,66 +69,80 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// openMode finds out which mode to begin in: that of the configuration, unless
-// another was ordered over the same one. A state that cannot be used is a
-// condition; the configuration is what the administrator wrote last for sure, so
-// a trial that was pending is over then.
+// openMode finds out which mode to begin in. What cannot be believed stays on disk
+// to be looked at, until an order writes it anew; and what was ordered over a
+// configuration that cannot be read may count again.
 func (g *Guard) openMode() {
 	if err := g.sweepState(); err != nil {
 		g.log.Warn("the state directory is not tidy", zap.Error(err))
 	}
 	o := g.options()
-	m := g.orderedOver(o.Rules.Mode)
-	// What cannot be used stays to be looked at, and what was ordered over a
-	// configuration that cannot be read may count again.
-	if _, broken := g.conditions.all()["mode"]; !broken && !o.Guessed {
-		if err := g.keepMode(m); err != nil {
-			g.conditions.set("mode", fmt.Errorf("keeping the mode: %w", err))
+	m, amiss := g.orderedOver(o.Rules.Mode)
+	if !errors.Is(amiss, errNotBelieved) && !o.Guessed {
+		switch err := g.keepMode(m); {
+		case err != nil:
+			amiss = errors.Join(amiss, fmt.Errorf("keeping the mode: %w", err))
+		case amiss != nil:
+			amiss = fmt.Errorf("%w; what it says is believed, and it is root's alone again", amiss)
 		}
+	}
+	if amiss != nil {
+		g.conditions.set("mode", amiss)
+		g.log.Error("the mode file is not as a guard left it", zap.Stringer(logfields.Mode, m.running), zap.Error(amiss))
 	}
 	g.mu.Lock()
 	g.mode, g.opts.Rules.Mode = m, m.running
 	g.mu.Unlock()
 }
 
-// orderedOver is the mode on disk if it was ordered over this configured one, and
-// else the configured one.
-func (g *Guard) orderedOver(configured rules.Mode) mode {
-	m, err := g.loadMode(configured)
-	if err != nil {
-		m = mode{}
-		g.conditions.set("mode", fmt.Errorf("the mode that was ordered is not known, %s mode is what the configuration says: %w", configured, err))
+// errNotBelieved is part of what is amiss with a mode file whose content does not
+// count.
+var errNotBelieved = errors.New("the mode that was ordered is not known, so enforce mode is on: smtpwall enforce or smtpwall observe orders it anew")
+
+// orderedOver is the mode on disk if it was ordered over this configured one, else
+// the configured one, and what is amiss with the file. A file is there only while
+// another mode is ordered than the configured one. So if it says nothing that can
+// be believed, and the configuration says observe, the order was to enforce; and to
+// take the block down is an explicit act.
+func (g *Guard) orderedOver(configured rules.Mode) (m mode, amiss error) {
+	data, trust, amiss := g.readMode()
+	if data == nil && trust == trustAll {
+		return g.configuredMode(configured), amiss
 	}
-	if m.since.IsZero() {
-		m = mode{configured: configured, running: configured, since: g.clock.now(), by: byConfiguration}
+	if trust > trustNothing {
+		s, err := parseMode(data)
+		if err != nil {
+			amiss = err
+		} else if m, believed := g.fromDisk(s, configured, trust); believed {
+			return m, amiss
+		}
 	}
-	return m
+	m = mode{configured: configured, running: rules.Enforce, since: g.clock.now(), by: byDamage}
+	if configured == rules.Enforce {
+		m.by = byConfiguration
+	}
+	return m, fmt.Errorf("%w: %w", errNotBelieved, amiss)
 }
 
-// loadMode returns the mode that was stored; it is zero if there is none that
-// counts any more.
-func (g *Guard) loadMode(configured rules.Mode) (mode, error) {
-	data, err := g.readState(modeFile)
-	if err != nil || data == nil {
-		return mode{}, err
+func (g *Guard) configuredMode(configured rules.Mode) mode {
+	return mode{configured: configured, running: configured, since: g.clock.now(), by: byConfiguration}
+}
+
+// fromDisk is the mode that a whole file stands for, and whether that is to be
+// believed.
+func (g *Guard) fromDisk(s storedMode, configured rules.Mode, trust trust) (m mode, believed bool) {
+	m = mode{configured: configured, running: modeNamed(s.Mode), since: s.Since, by: s.By}
+	switch {
+	case s.Configured != configured.String():
+		m = g.configuredMode(configured) // it was changed while no guard ran
+	case s.Trial != nil && trust >= trustTrial:
+		left := g.left(s)
+		if left <= 0 {
+			return mode{configured: configured, running: rules.Observe, since: g.clock.now(), by: byTrial}, true
+		}
+		m.trial = g.newTrial(s.Trial.Whole, left)
 	}
-	s, err := parseMode(data)
-	if err != nil {
-		return mode{}, err
-	}
-	if s.Configured != configured.String() {
-		return mode{}, nil // the file was changed while no guard ran
-	}
-	m := mode{configured: configured, running: modeNamed(s.Mode), since: s.Since, by: s.By}
-	if s.Trial == nil {
-		return m, nil
-	}
-	left := g.left(s)
-	if left <= 0 {
-		return mode{configured: configured, running: rules.Observe, since: g.clock.now(), by: byTrial}, nil
-	}
-	m.trial = g.newTrial(s.Trial.Whole, left)
-	return m, nil
+	return m, trust == trustAll || m.running == rules.Enforce
 }
 
 // left is what is left of a stored trial, never more than the whole of it. After
@@ -178,7 +193,12 @@ func parseMode(data []byte) (storedMode, error) {
 }
 
 // keepMode makes m outlive this process. Of the configured mode nothing is kept.
+// What others could have put there is replaced, so the directory may be closed to
+// them again.
 func (g *Guard) keepMode(m mode) error {
+	if err := g.closeState(); err != nil {
+		return err
+	}
 	if m.isConfigured() {
 		return g.removeState(modeFile)
 	}

@@ -54,8 +54,8 @@ func (g *Guard) start(ctx context.Context) error {
 	if err := g.open(ctx); err != nil {
 		return err
 	}
+	g.openSuspended() // by the state directory as it was found
 	g.openMode()
-	g.openSuspended()
 	g.lookAround()
 	o := g.options()
 	g.applying.Lock()
