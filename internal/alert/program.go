@@ -36,13 +36,16 @@ func (p *program) retries() int { return 0 }
 
 // send runs the program with the alert on its standard input. It gets no
 // environment but a PATH, and is killed with all that it started in its process
-// group when its time is over.
+// group when its time is over. One that others can replace by then is not run.
 func (p *program) send(ctx context.Context, body []byte) error {
 	select {
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if err := CheckProgram(p.argv[0]); err != nil {
+		return fmt.Errorf("not running the program: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.limit)
 	defer cancel()

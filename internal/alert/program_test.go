@@ -14,8 +14,9 @@ import (
 
 func script(t *testing.T, text string) []string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "tell")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+	directory := t.TempDir()
+	path := filepath.Join(directory, "tell")
+	if err := errors.Join(os.Chmod(directory, 0o755), os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	return []string{path, "one argument", "*"}
