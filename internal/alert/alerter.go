@@ -47,7 +47,8 @@ func New(options Options) *Alerter {
 // Of each kind and identity the first event is one alert at once; those of the
 // ten minutes after it are one alert at their end, with a count, and so on. More
 // than 20 alerts within ten minutes become one of the kind Storm, with counts
-// by kind.
+// and the first identities by kind. Of events "blocked", "limit" and "login" there
+// may be so many, and of all others: a flood of the former hides none of the latter.
 func (a *Alerter) Raise(event Event) {
 	now := time.Now()
 	a.mu.RLock()
@@ -99,7 +100,7 @@ func (a *Alerter) lane(known *lane, target Target) *lane {
 func (a *Alerter) start(target Target, sender sender) *lane {
 	started := &lane{
 		name: target.name(), host: a.host, logger: a.logger, target: target, sender: sender,
-		limiter: newLimiter(), wake: make(chan struct{}, 1), quit: make(chan struct{}),
+		ranks: newRanks(), wake: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
 	a.group.Go(func() { started.run(a.abort) })
 	return started

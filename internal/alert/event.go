@@ -27,16 +27,17 @@ const (
 
 // Alert is what a target gets, as one JSON object.
 type Alert struct {
-	ID       string            `json:"id"` // the same in each try to deliver this alert
-	Host     string            `json:"host"`
-	Kind     string            `json:"kind"`
-	Identity string            `json:"identity,omitempty"`
-	Text     string            `json:"text"`
-	Time     time.Time         `json:"time"`             // of the latest event in it
-	Since    time.Time         `json:"since,omitzero"`   // of the first one, where it stands for several
-	Count    int               `json:"count"`            // events in it
-	Counts   map[string]int    `json:"counts,omitempty"` // of a storm: events by kind
-	Fields   map[string]string `json:"fields,omitempty"` // of the latest event
+	ID         string              `json:"id"` // the same in each try to deliver this alert
+	Host       string              `json:"host"`
+	Kind       string              `json:"kind"`
+	Identity   string              `json:"identity,omitempty"`
+	Text       string              `json:"text"`
+	Time       time.Time           `json:"time"`                 // of the latest event in it
+	Since      time.Time           `json:"since,omitzero"`       // of the first one, where it stands for several
+	Count      int                 `json:"count"`                // events in it
+	Counts     map[string]int      `json:"counts,omitempty"`     // of a storm: events by kind
+	Identities map[string][]string `json:"identities,omitempty"` // of a storm: the first few by kind
+	Fields     map[string]string   `json:"fields,omitempty"`     // of the latest event
 }
 
 // bounded is the event with its strings cut, and owing nothing to the caller.
@@ -67,12 +68,14 @@ func (e Event) alert() Alert {
 }
 
 // cut shortens a string to its bound, between two characters, and owns it.
-func cut(s string) string {
+func cut(s string) string { return cutAt(s, maxText) }
+
+func cutAt(s string, most int) string {
 	s = strings.ToValidUTF8(s, "�")
-	if len(s) <= maxText {
+	if len(s) <= most {
 		return strings.Clone(s)
 	}
-	end := maxText - len("…")
+	end := most - len("…")
 	for end > 0 && s[end]&0xc0 == 0x80 {
 		end--
 	}

@@ -27,7 +27,7 @@ type lane struct {
 	mu       sync.Mutex
 	target   Target
 	sender   sender
-	limiter  *limiter
+	ranks    *ranks
 	finished bool
 	failed   string // what the last delivery failed with
 	since    time.Time
@@ -36,7 +36,7 @@ type lane struct {
 func (l *lane) raise(now time.Time, event Event) {
 	l.mu.Lock()
 	if !l.finished && l.target.wants(event.Kind) {
-		l.limiter.raise(now, event)
+		l.ranks.raise(now, event)
 	}
 	l.mu.Unlock()
 	select {
@@ -59,7 +59,7 @@ func (l *lane) finish() {
 	defer l.mu.Unlock()
 	if !l.finished {
 		l.finished = true
-		l.limiter.flush(time.Now())
+		l.ranks.flush(time.Now())
 		close(l.quit)
 	}
 }
@@ -92,9 +92,9 @@ func (l *lane) run(abort <-chan struct{}) {
 func (l *lane) take() (alert Alert, next time.Time, found bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.limiter.due(time.Now())
-	alert, found = l.limiter.pop()
-	return alert, l.limiter.next(), found
+	l.ranks.due(time.Now())
+	alert, found = l.ranks.pop()
+	return alert, l.ranks.next(), found
 }
 
 func (l *lane) isFinished() bool {

@@ -1,12 +1,8 @@
 package alert
 
 import (
-	"cmp"
-	"crypto/rand"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -17,8 +13,8 @@ const (
 	maxQueue  = 64               // alerts that wait for their delivery
 )
 
-// limiter makes few alerts of many events, for one target. It starts no
-// goroutine and has no clock; no count is lost in it.
+// limiter makes few alerts of many events, of one rank and for one target. It
+// starts no goroutine and has no clock; no count is lost in it.
 type limiter struct {
 	open  map[key]*window
 	order []*window // by end, the soonest first
@@ -37,16 +33,6 @@ type window struct {
 	count  int
 	since  time.Time
 	latest Event
-}
-
-// storm collects what is too much to be told one by one.
-type storm struct {
-	end    time.Time
-	since  time.Time
-	latest time.Time
-	counts map[string]int
-	first  Alert
-	alerts int
 }
 
 func newLimiter() *limiter { return &limiter{open: map[key]*window{}} }
@@ -151,16 +137,9 @@ func (l *limiter) push(now time.Time, alert Alert) {
 // collect adds an alert to the storm, which ends then if it begins with it.
 func (l *limiter) collect(now, end time.Time, alert Alert) {
 	if l.storm == nil {
-		l.storm = &storm{end: end, since: now, counts: map[string]int{}, first: alert}
+		l.storm = &storm{end: end, since: now, kinds: map[string]*gust{}, first: alert}
 	}
-	l.storm.alerts++
-	if first := cmp.Or(alert.Since, alert.Time); first.Before(l.storm.since) {
-		l.storm.since = first
-	}
-	if l.storm.latest.Before(alert.Time) {
-		l.storm.latest = alert.Time
-	}
-	l.storm.counts[alert.Kind] += alert.Count
+	l.storm.add(alert)
 }
 
 // pop takes the next alert to deliver.
@@ -196,22 +175,4 @@ func (w *window) alert() Alert {
 		alert.Text = cut(fmt.Sprintf("%d more since the last alert, the latest: %s", w.count, w.latest.Text))
 	}
 	return alert
-}
-
-// alert is the one for all of it: "143 more events since the last alerts: 120
-// blocked, 23 limit". One alert alone is no storm, it only comes late.
-func (s *storm) alert() Alert {
-	if s.alerts == 1 {
-		return s.first
-	}
-	kinds := slices.SortedFunc(maps.Keys(s.counts), func(a, b string) int {
-		return cmp.Or(s.counts[b]-s.counts[a], strings.Compare(a, b))
-	})
-	total, words := 0, make([]string, 0, len(kinds))
-	for _, kind := range kinds {
-		total += s.counts[kind]
-		words = append(words, fmt.Sprintf("%d %s", s.counts[kind], kind))
-	}
-	text := cut(fmt.Sprintf("%d more events since the last alerts: %s", total, strings.Join(words, ", ")))
-	return Alert{ID: rand.Text(), Kind: Storm, Text: text, Time: s.latest, Since: s.since, Count: total, Counts: s.counts}
 }

@@ -82,8 +82,11 @@ func TestStormIsOneAlert(t *testing.T) {
 	}
 	storm := alerts[0]
 	if storm.Kind != Storm || storm.Count != 480 || storm.Counts["blocked"] != 384 || storm.Counts["limit"] != 96 ||
-		storm.Text != "480 more events since the last alerts: 384 blocked, 96 limit" {
+		storm.Text != "480 more events since the last alerts: 384 blocked (uid:21, uid:22, uid:23, …), 96 limit (uid:20, uid:25, uid:30, …)" {
 		t.Errorf("%+v", storm)
+	}
+	if named := fmt.Sprint(storm.Identities); named != "map[blocked:[uid:21 uid:22 uid:23] limit:[uid:20 uid:25 uid:30]]" {
+		t.Errorf("named %s", named)
 	}
 	if !storm.Since.Equal(start.Add(2*time.Second)) || !storm.Time.Equal(start.Add(49900*time.Millisecond)) {
 		t.Errorf("from %v to %v", storm.Since, storm.Time)
