@@ -318,3 +318,29 @@ func (b *bed) checkProgramsAtLimit(t *testing.T) {
 func relayRefusal(contains string) testkit.Fault {
 	return testkit.Fault{Text: "550 5.1.1 no such user", Contains: contains}
 }
+
+// TestLimitsOfReadme: the example that people paste is a configuration without
+// doubts, and in force as it stands.
+func TestLimitsOfReadme(t *testing.T) {
+	t.Parallel()
+	_, text, found := strings.Cut(readFile(t, "../../README.md"), "```toml\n[policy]\n")
+	example, _, ended := strings.Cut("[policy]\n"+text, "```")
+	if !found || !ended {
+		t.Fatal("README.md has no example of a policy")
+	}
+	example = strings.Replace(example, `user = ["shop"]`, `user = ["www-data"]`, 1)
+	b := newBed(t, setup{config: example})
+	if stdout, stderr, status := b.output("check", "--offline"); status != 0 || strings.Contains(stderr, "warning") {
+		t.Errorf("of the example in README.md check says, with status %d: %s%s", status, stdout, stderr)
+	}
+	b.mustPost(t, siteUID, 1)
+	for limit, key := range map[string]string{"1000 messages/hour": "uid:33", "5000 recipients/day": "host"} {
+		if used := b.used(t, "www-data", key, limit); used != 1 {
+			t.Errorf("of %s of %s %d are used, want 1", limit, key, used)
+		}
+	}
+	stdout, _, status := b.output("test", "--as", "www-data", "--from", sender, "--to", "b@example.net")
+	if status != 0 || !strings.Contains(stdout, `rule "shop"`) || !strings.Contains(stdout, "hold at 150%") {
+		t.Errorf("test ended with status %d: %s", status, stdout)
+	}
+}
