@@ -68,8 +68,12 @@ func (d *decoder) checkWho(at ref) {
 // checkDestination warns of destinations that are too wide, or need no entry.
 func (d *decoder) checkDestination(entry *AllowEntry, at ref) {
 	network, err := netip.ParsePrefix(entry.Host)
-	if err == nil && network.Bits() == 0 {
-		d.doubt(at.at("destination"), flaw{fmt.Sprintf("every server can be reached on port %d, past every check", entry.Port),
+	if err == nil && network.Bits() < shortest(network.Addr()) {
+		servers := "every server"
+		if network.Bits() > 0 {
+			servers = "each of the many servers of " + network.String()
+		}
+		d.doubt(at.at("destination"), flaw{fmt.Sprintf("%s can be reached on port %d, past every check", servers, entry.Port),
 			"name the servers, or let the program submit to 127.0.0.1:587 instead"})
 	}
 	if isLoopback(entry.Host) || err == nil && network.Addr().IsLoopback() {

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -56,12 +58,20 @@ func (d *decoder) checkFilters() {
 	}
 }
 
-// checkMilter looks at where a filter is: the protocol has no TLS.
+// firstOpenPort is the first that everybody may listen on, ip(7).
+const firstOpenPort = 1024
+
+// checkMilter looks at where a filter is: the protocol has no TLS, and nothing
+// tells one filter from another but its address.
 func (d *decoder) checkMilter(filter Filter, at place) {
 	if filter.Network == "unix" && (filter.Address == d.config.Listen.Socket || filter.Address == d.config.Listen.Admin) {
 		d.wrong(at, flaw{"is one of our own listeners", milterHint})
 	}
-	host, _, err := net.SplitHostPort(filter.Address)
+	if shared := d.options.machine().Shared; filter.Network == "unix" && shared != nil && shared(filepath.Dir(filter.Address)) {
+		d.doubt(at, flaw{fmt.Sprintf("any user can take the place of %s while the filter is down, and read and change all mail", filter.Address),
+			"put it into a directory that only the filter's user can write, as /run/rspamd"})
+	}
+	host, port, err := net.SplitHostPort(filter.Address)
 	if filter.Network != "tcp" || err != nil {
 		return
 	}
@@ -70,7 +80,11 @@ func (d *decoder) checkMilter(filter Filter, at place) {
 		d.wrong(at, flaw{"is one of our own listeners", milterHint})
 		return
 	}
-	if !isLoopback(host) {
+	switch number, _ := strconv.Atoi(port); {
+	case isLoopback(host) && number >= firstOpenPort:
+		d.doubt(at, flaw{fmt.Sprintf("any user can take port %s while the filter is down, and read and change all mail", port),
+			`let it listen on a socket of its own: milter = "unix:/run/rspamd/milter.sock"`})
+	case !isLoopback(host):
 		d.doubt(at, flaw{fmt.Sprintf("messages cross the network to %s in clear", host), "run the filter on this host, or make sure that the way there is safe"})
 	}
 }
@@ -88,8 +102,8 @@ func (d *decoder) checkAlerts() {
 			d.wrong(at.at("secret"), flaw{"is missing, so nobody could tell our alerts from another's", "write secret = " + secretForms})
 		}
 		d.checkAlertKeys(alert, at)
-		if program := d.options.machine().Program; len(alert.Exec) > 0 && program != nil && !program(alert.Exec[0]) {
-			d.doubt(at.at("exec"), flaw{fmt.Sprintf("there is no program %s", alert.Exec[0]), "put it there, and make it executable"})
+		if len(alert.Exec) > 0 {
+			d.checkProgram(at.at("exec"), alert.Exec[0])
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,20 +16,28 @@ type Machine struct {
 	Groups []string
 	// Units has the names of unit files, and for each the unit that it stands
 	// for: another one where it is an alias.
-	Units   map[string]string
-	Program func(path string) bool // whether it can be run
+	Units map[string]string
+	// Program says what is wrong with running a program as ourselves: an error
+	// with a hint where others can replace it, fs.ErrNotExist where there is none.
+	Program func(path string) error
+	Shared  func(directory string) bool // whether everybody can put files there
 }
 
 // ThisMachine looks at the host that this process runs on. It reads the files of
 // users and groups themselves, as all of smtpwall does.
 func ThisMachine() *Machine {
-	m := &Machine{Program: isProgram}
+	m := &Machine{Shared: isShared}
 	for _, fields := range database("/etc/passwd", 3) {
 		if m.Users == nil {
 			m.Users = make(map[string]string)
 		}
 		m.Users[fields[0]] = fields[2]
 	}
+	ours := keepers{0, uint32(os.Geteuid())}
+	if uid, err := strconv.ParseUint(m.Users[proxyUser], 10, 32); err == nil {
+		ours = append(ours, uint32(uid))
+	}
+	m.Program = ours.look
 	for _, fields := range database("/etc/group", 1) {
 		m.Groups = append(m.Groups, fields[0])
 	}
@@ -127,12 +136,6 @@ func (m *Machine) services(name string) []string {
 		return []string{near + ".service"}
 	}
 	return nil
-}
-
-// isProgram reports whether somebody may run the file.
-func isProgram(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
 // machine is the host to ask; where there is none, one that nobody knows.

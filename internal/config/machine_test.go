@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -76,9 +78,14 @@ func TestThisMachine(t *testing.T) {
 	if machine.Users["root"] != "0" || len(machine.Groups) == 0 {
 		t.Errorf("no root in %+v", machine)
 	}
-	for path, want := range map[string]bool{"/bin/sh": true, "/etc/passwd": false, "/etc": false, "/nonexistent": false} {
-		if got := machine.Program(path); got != want {
-			t.Errorf("%s: got %t, want %t", path, got, want)
+	for path, want := range map[string]error{"/bin/sh": nil, "/etc/passwd": fs.ErrNotExist, "/etc": fs.ErrNotExist, "/nonexistent": fs.ErrNotExist} {
+		if got := machine.Program(path); !errors.Is(got, want) {
+			t.Errorf("%s: got %v, want %v", path, got, want)
+		}
+	}
+	for directory, want := range map[string]bool{"/etc": false, "/tmp": true, "/tmp/smtpwall-none/deeper": true, "/nonexistent": false} {
+		if got := machine.Shared(directory); got != want {
+			t.Errorf("%s: got %t, want %t", directory, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,10 +28,24 @@ func testOptions(t *testing.T) Options {
 			Users:   map[string]string{"root": "0", "www-data": "33", "nobody": "65534"},
 			Groups:  []string{"root", "www-data"},
 			Units:   map[string]string{"nginx.service": "nginx.service", "mysql.service": "mariadb.service", "mariadb.service": "mariadb.service", "postfix@.service": "postfix@.service"},
-			Program: func(path string) bool { return path == "/usr/bin/alert" },
+			Program: programs,
+			Shared:  func(directory string) bool { return directory == "/tmp" },
 		},
 		Now: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC),
 	}
+}
+
+// programs stands for what a host has.
+func programs(path string) error {
+	switch path {
+	case "/usr/bin/alert":
+		return nil
+	case "/tmp/alert":
+		return flaw{"others can replace it", "move it"}
+	case "/root/alert":
+		return &fs.PathError{Op: "lstat", Path: path, Err: fs.ErrPermission}
+	}
+	return fs.ErrNotExist
 }
 
 // each calls test for every file of testdata/folder.

@@ -82,7 +82,7 @@ The default fits a small server: 200 messages an hour and 2000 recipients a day 
 
 /var/lib/smtpwall/spool
 
-/var/lib/smtpwall/limits/limits.db
+/var/lib/smtpwall/limits/limits.db; one that is damaged is set aside beside it, as limits.db.damaged-TIME
 
 /run/smtpwall/submit.sock, /run/smtpwall/admin.sock
 

@@ -32,7 +32,7 @@ func filterFields(f *Filter) []field {
 		}, {
 			name:    "milter",
 			binding: milterBinding{f},
-			doc:     "Where it listens: \"unix:\" and an absolute path, or \"inet:\" and host:port.",
+			doc:     "Where it listens: \"unix:\" and an absolute path, or \"inet:\" and host:port. A socket in a directory of the filter's own is better than a port of this host, which any user can take while the filter is down.",
 			example: `"unix:/run/rspamd/milter.sock"`,
 		}, {
 			name: "on_failure",
@@ -93,7 +93,7 @@ func alertFields(a *Alert) []field {
 		{
 			name:    "exec",
 			binding: commandBinding{&a.Exec},
-			doc:     "A program, by its absolute path, and its arguments. It gets the alert as JSON on its standard input and has half a minute; no shell is involved.",
+			doc:     "A program, by its absolute path, and its arguments. It gets the alert as JSON on its standard input and has half a minute; no shell is involved. It runs as the service's user, so nobody but root and that user may be able to replace it: the file, a directory on the way to it, or a link. That is looked at again before each run.",
 			instead: true,
 		}, {
 			name:    "webhook",
