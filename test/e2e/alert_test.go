@@ -27,6 +27,7 @@ type alert struct {
 	Time                           time.Time
 	Count                          int
 	Counts                         map[string]int
+	Fields                         map[string]string
 }
 
 // webhook is a server outside that takes alerts, as docs/alerts.md describes it.
@@ -192,7 +193,9 @@ func TestAlerts(t *testing.T) {
 	tries, _, done := b.dial(attempts{from: b.Host, uid: siteUID, to: netip.AddrPortFrom(mx4, 25), count: 1, unit: newUnit(t)})
 	checkRefused(t, tries)
 	done()
-	b.awaitAlert(t, w, "blocked", "uid:33", mx4.String())
+	if a := b.awaitAlert(t, w, "blocked", "uid:33", mx4.String()); a.Fields["peer_user"] != "www-data" {
+		t.Errorf("the alert has the fields %v", a.Fields)
+	}
 
 	// A limit, again and again, and the suspension that follows.
 	b.mustPost(t, 7501, 2)
@@ -267,6 +270,9 @@ func (b *bed) checkAlerts(t *testing.T, w *webhook) {
 			key := a.Kind + " " + a.Identity + " " + a.Text
 			if a.Identity != "" {
 				key = a.Kind + " " + a.Identity // the others follow as one with a count
+			}
+			if strings.ContainsAny(a.Text, "\r\n") {
+				t.Errorf("the %s has more than a line: %q", name, a.Text)
 			}
 			if seen[key] {
 				t.Errorf("the %s has heard of %s twice: %+v", name, key, alerts)
