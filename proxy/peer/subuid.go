@@ -35,6 +35,54 @@ func (u *Users) Owner(uid uint32) (owner uint32, ok bool) {
 	return 0, false
 }
 
+// UIDRange is the uids from First to Last.
+type UIDRange struct{ First, Last uint32 }
+
+// Ranges are the uids that Owner puts down to those users whom of takes: in order,
+// apart from each other, and without the uids of users that have a name.
+func (u *Users) Ranges(of func(owner uint32) bool) []UIDRange {
+	table := u.current()
+	var all []UIDRange
+	for i, s := range table.subordinates {
+		if s.count == 0 || !of(s.owner) {
+			continue
+		}
+		last := min(uint64(s.first)+uint64(s.count), NoUID) - 1
+		if i+1 < len(table.subordinates) { // of two that overlap the later one counts
+			last = min(last, uint64(table.subordinates[i+1].first)-1)
+		}
+		if last >= uint64(s.first) {
+			all = table.unnamed(all, UIDRange{s.first, uint32(last)})
+		}
+	}
+	return all
+}
+
+// unnamed adds what is left of a range without the users that have a name.
+func (t *userTable) unnamed(all []UIDRange, r UIDRange) []UIDRange {
+	next := uint64(r.First)
+	at, _ := slices.BinarySearch(t.named, r.First)
+	for ; at < len(t.named) && t.named[at] <= r.Last; at++ {
+		if uid := uint64(t.named[at]); next < uid {
+			all = joined(all, UIDRange{uint32(next), uint32(uid - 1)})
+		}
+		next = uint64(t.named[at]) + 1
+	}
+	if next <= uint64(r.Last) {
+		all = joined(all, UIDRange{uint32(next), r.Last})
+	}
+	return all
+}
+
+// joined adds a range, to the last one if it goes on where that ends.
+func joined(all []UIDRange, r UIDRange) []UIDRange {
+	if n := len(all); n > 0 && uint64(all[n-1].Last)+1 == uint64(r.First) {
+		all[n-1].Last = r.Last
+		return all
+	}
+	return append(all, r)
+}
+
 // readSubordinates reads name:first:count lines, in which the name may be a uid.
 // A host without the file has none.
 func readSubordinates(file string, byUID map[uint32]userEntry) ([]subordinates, error) {
@@ -57,6 +105,6 @@ func readSubordinates(file string, byUID map[uint32]userEntry) ([]subordinates, 
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	slices.SortFunc(all, func(a, b subordinates) int { return cmp.Compare(a.first, b.first) })
+	slices.SortStableFunc(all, func(a, b subordinates) int { return cmp.Compare(a.first, b.first) })
 	return all, err
 }

@@ -38,6 +38,7 @@ const recheckUsers = time.Second
 type userTable struct {
 	passwdStamp, groupStamp, subuidStamp fileStamp
 	byUID                                map[uint32]userEntry
+	named                                []uint32       // the keys of byUID with a name, in order
 	subordinates                         []subordinates // by their first uid
 }
 
@@ -137,6 +138,12 @@ func (u *Users) read() (*userTable, error) {
 		return nil, err
 	}
 	t := &userTable{passwdStamp: passwd, groupStamp: group, subuidStamp: subuid, byUID: byUID}
+	for uid, e := range byUID {
+		if e.name != "" {
+			t.named = append(t.named, uid)
+		}
+	}
+	slices.Sort(t.named)
 	if u.subuid != "" {
 		t.subordinates, err = readSubordinates(u.subuid, byUID)
 	}
