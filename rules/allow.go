@@ -28,8 +28,16 @@ type Allow struct {
 
 // Suspended are owners for whom no Allow counts.
 type Suspended struct {
-	UIDs    []uint32 `json:"uids,omitempty"`
-	CGroups []uint64 `json:"cgroups,omitempty"` // at levels 1 to 5, with all below them
+	UIDs []uint32 `json:"uids,omitempty"`
+	// Ranges are further uids, in order and apart from each other.
+	Ranges  []UIDRange `json:"ranges,omitempty"`
+	CGroups []uint64   `json:"cgroups,omitempty"` // at levels 1 to 5, with all below them
+}
+
+// UIDRange is the uids from First to Last.
+type UIDRange struct {
+	First uint32 `json:"first"`
+	Last  uint32 `json:"last"`
 }
 
 // CounterAllow, followed by the Name of an Allow, is its counter in Table: of
@@ -49,6 +57,7 @@ const (
 // none of the host's users.
 const (
 	SetSuspendedUID    = "suspended_uid"
+	SetSuspendedRange  = "suspended_range"
 	SetSuspendedCGroup = "suspended_cgroup"
 	SetContainers      = "containers"
 )
@@ -94,6 +103,7 @@ func (p passage) chains(o Options) []Chain {
 		// Neither by its group nor by its unit does the proxy get further.
 		{Is{Field: SKUID, Value: o.ProxyUID}, Verdict{Action: Return}},
 		{In{[]Field{SKUID}, SetSuspendedUID}, Verdict{Action: Return}},
+		{InRanges{SKUID, SetSuspendedRange}, Verdict{Action: Return}},
 	}, inCGroup(SetSuspendedCGroup, Verdict{Action: Return})...)}
 	users := Chain{Name: p.users, Rules: inCGroup(SetContainers, Verdict{Action: Return})}
 	for _, a := range o.Allow {
@@ -195,6 +205,7 @@ func allowSets(o Options) []Set {
 	}
 	sets := []Set{
 		{Name: SetSuspendedUID, Key: []Field{SKUID}, Elements: idElements(widened(o.Suspended.UIDs))},
+		{Name: SetSuspendedRange, Key: []Field{SKUID}, Ranges: true, Elements: rangeElements(o.Suspended.Ranges)},
 		{Name: SetSuspendedCGroup, Key: []Field{CGroup0}, Elements: idElements(o.Suspended.CGroups)},
 		{Name: SetContainers, Key: []Field{CGroup0}, Elements: idElements(o.Containers)},
 	}
@@ -240,6 +251,14 @@ func idElements(ids []uint64) []Element {
 	return sorted(elements)
 }
 
+func rangeElements(ranges []UIDRange) []Element {
+	elements := make([]Element, len(ranges))
+	for i, r := range ranges {
+		elements[i] = Element{ID: uint64(r.First), Last: uint64(r.Last)}
+	}
+	return elements
+}
+
 // allowCounters are in the plain table only: the lock sees the same packets.
 func allowCounters(o Options) []string {
 	var names []string
@@ -265,6 +284,13 @@ func (o Options) validateAllow() error {
 		if id == 0 {
 			errs = append(errs, errors.New("a control group has the id 0"))
 		}
+	}
+	next := uint64(0)
+	for _, r := range o.Suspended.Ranges {
+		if uint64(r.First) < next || r.Last < r.First || r.Last == nobody {
+			errs = append(errs, fmt.Errorf("the uids from %d to %d are no range after those before", r.First, r.Last))
+		}
+		next = uint64(r.Last) + 2
 	}
 	return errors.Join(errs...)
 }

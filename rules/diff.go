@@ -150,7 +150,7 @@ func (d *differ) list(object string, have, want []string) {
 
 // SameShape tells whether two sets differ in their elements only.
 func (s Set) SameShape(o Set) bool {
-	return dataTypes(s.Key) == dataTypes(o.Key) && s.Dynamic == o.Dynamic && s.Counter == o.Counter &&
+	return dataTypes(s.Key) == dataTypes(o.Key) && s.Dynamic == o.Dynamic && s.Ranges == o.Ranges && s.Counter == o.Counter &&
 		s.Timeout == o.Timeout && s.Size == o.Size
 }
 

@@ -37,6 +37,9 @@ func (s Set) render() string {
 	if s.Dynamic {
 		b.WriteString("\t\tflags dynamic,timeout\n")
 	}
+	if s.Ranges {
+		b.WriteString("\t\tflags interval\n")
+	}
 	if s.Counter {
 		b.WriteString("\t\tcounter\n")
 	}
@@ -82,6 +85,9 @@ func renderElements(elements []Element) string {
 func (e Element) String() string {
 	if e.Addr.IsValid() {
 		return fmt.Sprintf("%s . %d", e.Addr, e.Port)
+	}
+	if e.Last > e.ID {
+		return fmt.Sprintf("%d-%d", e.ID, e.Last)
 	}
 	return fmt.Sprint(uint64(e.Port) | e.ID) // one of them is 0
 }
@@ -148,6 +154,8 @@ func (t LocalDestination) String() string { return "fib daddr type local" }
 func (t FirstFragment) String() string { return "frag frag-off 0" }
 
 func (t In) String() string { return fmt.Sprintf("%s @%s", concat(t.Key), t.Set) }
+
+func (t InRanges) String() string { return fmt.Sprintf("%s @%s", t.Field, t.Set) }
 
 func (t Update) String() string {
 	timeout := ""

@@ -37,7 +37,7 @@ func allowOptions() Options {
 		{Name: "unit_3", Owner: CGroup0, Port: 465, Networks: prefixes("0.0.0.0/0", "::/0")},
 		{Name: "absent_4", Owner: SKUID, ID: 0, Port: 2525},
 	}
-	o.Suspended = Suspended{UIDs: []uint32{1234, 1001}}
+	o.Suspended = Suspended{UIDs: []uint32{1234, 1001}, Ranges: []UIDRange{{100000, 165535}, {231072, 231072}, {4000000000, 4294967294}}}
 	return o
 }
 

@@ -29,17 +29,19 @@ type Set struct {
 	Key      []Field // the concatenated parts of its key
 	Elements []Element
 	Dynamic  bool
+	Ranges   bool // of ids; in order and apart from each other
 	Counter  bool // each element counts its packets
 	Timeout  time.Duration
 	Size     int // at most so many elements; 0 is no limit
 }
 
 // Element is an element of a static set: a port, an address and a port, or the
-// id of a user or a control group.
+// id of a user or a control group. In a set of ranges it is the ids up to Last.
 type Element struct {
 	Addr netip.Addr // invalid in a set of ports or ids
 	Port uint16
 	ID   uint64
+	Last uint64 // 0 unless it is a range
 }
 
 // Chain is a chain; Base is nil unless packets enter it from a hook.
@@ -141,7 +143,7 @@ func sorted(elements []Element) []Element {
 // concatenations as little-endian numbers, the last byte counting most.
 func (e Element) compare(o Element) int {
 	if !e.Addr.IsValid() && !o.Addr.IsValid() {
-		return cmp.Or(cmp.Compare(e.Port, o.Port), cmp.Compare(e.ID, o.ID))
+		return cmp.Or(cmp.Compare(e.Port, o.Port), cmp.Compare(e.ID, o.ID), cmp.Compare(e.Last, o.Last))
 	}
 	return cmp.Or(
 		cmp.Compare(swap(e.Port), swap(o.Port)),

@@ -30,6 +30,10 @@ func TestOptionsThatWouldOpenAHoleAreRefused(t *testing.T) {
 		{"allowed to nowhere", func(o *Options) {
 			o.Allow = []Allow{allowed(func(a *Allow) { a.Networks = []netip.Prefix{{}} })}
 		}, "is not a network"},
+		{"ranges that touch", func(o *Options) { o.Suspended.Ranges = []UIDRange{{5, 9}, {10, 12}} }, "from 10 to 12"},
+		{"ranges out of order", func(o *Options) { o.Suspended.Ranges = []UIDRange{{50, 90}, {10, 12}} }, "from 10 to 12"},
+		{"a range of nothing", func(o *Options) { o.Suspended.Ranges = []UIDRange{{5, 4}} }, "from 5 to 4"},
+		{"a range with nobody", func(o *Options) { o.Suspended.Ranges = []UIDRange{{5, 1<<32 - 1}} }, "from 5 to 4294967295"},
 		{"a cgroup suspended that is none", func(o *Options) { o.Suspended.CGroups = []uint64{0} }, "the id 0"},
 		{"everything inside", func(o *Options) { o.Inside = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }, "cannot be inside"},
 	} {
@@ -102,6 +106,8 @@ func checkReferences(t *testing.T, name string, r Ruleset, rule Rule) {
 		case Verdict:
 			ok = chain(term.Chain)
 		case In:
+			ok = set(term.Set)
+		case InRanges:
 			ok = set(term.Set)
 		case Update:
 			ok = set(term.Set)

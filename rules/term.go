@@ -107,6 +107,12 @@ type In struct {
 	Set string
 }
 
+// InRanges matches packets whose Field, a number, is in a set of ranges.
+type InRanges struct {
+	Field Field
+	Set   string
+}
+
 // Update enters the Key in a dynamic set, or renews its timeout. When the set
 // is full it ends the rule.
 type Update struct {
@@ -161,6 +167,7 @@ func (LocalDestination) term() {}
 func (Renumbered) term()       {}
 func (FirstFragment) term()    {}
 func (In) term()               {}
+func (InRanges) term()         {}
 func (Update) term()           {}
 func (Limit) term()            {}
 func (Log) term()              {}

@@ -166,8 +166,12 @@ func (b *batch) fill(r rules.Ruleset, have, want rules.Set) error {
 		return nil
 	}
 	set := libSet(r, want)
-	if slices.Contains(have.Elements, rules.Element{}) {
-		b.lib.FlushSet(set) // it has elements that cannot be deleted by a key of ours
+	// It may have elements that cannot be deleted by a key of ours, and ranges may
+	// overlap with those that come in their place.
+	if slices.Contains(have.Elements, rules.Element{}) || want.Ranges && !slices.Equal(have.Elements, want.Elements) {
+		if len(have.Elements) > 0 {
+			b.lib.FlushSet(set)
+		}
 		have.Elements = nil
 	}
 	for chunk := range slices.Chunk(libElements(want.Key, have.Elements, want.Elements), elementsPerMessage) {
@@ -191,7 +195,11 @@ func libElements(key []rules.Field, elements, other []rules.Element) []nftables.
 	}
 	var out []nftables.SetElement
 	for _, e := range elements {
-		if !known[e] {
+		switch {
+		case known[e]:
+		case e.Last > 0:
+			out = append(out, encodeRange(e)...)
+		default:
 			out = append(out, nftables.SetElement{Key: encodeElement(key, e)})
 		}
 	}
@@ -219,6 +227,7 @@ func libSet(r rules.Ruleset, s rules.Set) *nftables.Set {
 		Name:       s.Name,
 		KeyType:    keyType(s.Key),
 		Dynamic:    s.Dynamic,
+		Interval:   s.Ranges,
 		HasTimeout: s.Timeout > 0,
 		Timeout:    s.Timeout,
 		Counter:    s.Counter,

@@ -47,6 +47,8 @@ func (c *compiler) term(t rules.Term) {
 		c.firstFragment()
 	case rules.In:
 		c.add(append(c.load(t.Key), &expr.Lookup{SourceRegister: register(0), SetName: t.Set})...)
+	case rules.InRanges:
+		c.inRanges(t)
 	case rules.Update:
 		c.add(append(c.load(t.Key), &expr.Dynset{
 			SrcRegKey: register(0), SetName: t.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: t.Timeout,
@@ -152,6 +154,14 @@ func (c *compiler) within(t rules.Within) {
 		return
 	}
 	c.add(loads[0], mask(prefixMask(t.Prefix.Bits(), len(network))), equal(network))
+}
+
+// inRanges compares in the order of the network, in which numbers are sorted.
+func (c *compiler) inRanges(t rules.InRanges) {
+	size := uint32(fieldOf(t.Field).size)
+	c.add(append(c.load([]rules.Field{t.Field}), &expr.Byteorder{
+		SourceRegister: register(0), DestRegister: register(0), Op: expr.ByteorderHton, Len: size, Size: size,
+	}, &expr.Lookup{SourceRegister: register(0), SetName: t.Set})...)
 }
 
 func prefixMask(bits, size int) []byte {

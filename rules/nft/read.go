@@ -137,7 +137,7 @@ func (r reader) sets(ctx context.Context, f *found) error {
 }
 
 // parseSet reads the declaration of a set. One that is unlike any of ours (a
-// map, a set of ranges) comes out without a key, which equals none.
+// map, a set of ranges of addresses) comes out without a key, which equals none.
 func parseSet(a attrs) rules.Set {
 	const dynamic = unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
 	s := rules.Set{
@@ -149,6 +149,11 @@ func parseSet(a attrs) rules.Set {
 	switch a.number(unix.NFTA_SET_FLAGS) {
 	case 0:
 		s.Key = keyOf(a.number(unix.NFTA_SET_KEY_TYPE))
+	case unix.NFT_SET_INTERVAL:
+		s.Ranges = true
+		if s.Key = keyOf(a.number(unix.NFTA_SET_KEY_TYPE)); len(s.Key) != 1 || s.Key[0] != rules.SKUID {
+			s.Key = nil
+		}
 	case dynamic:
 		s.Dynamic = true
 		s.Key = keyOf(a.number(unix.NFTA_SET_KEY_TYPE))
@@ -173,13 +178,19 @@ func (r reader) elements(ctx context.Context, table string, set rules.Set) ([]ru
 		return nil, fmt.Errorf("listing set %s: %w", set.Name, err)
 	}
 	var out []rules.Element
+	var bounds []bound
 	for _, m := range answer {
 		for _, e := range elements(messageAttrs(m)[unix.NFTA_SET_ELEM_LIST_ELEMENTS]) {
-			key := readAttrs(e).nested(unix.NFTA_SET_ELEM_KEY)
-			out = append(out, decodeElement(set.Key, key[unix.NFTA_DATA_VALUE]))
+			a := readAttrs(e)
+			key := a.nested(unix.NFTA_SET_ELEM_KEY)[unix.NFTA_DATA_VALUE]
+			if set.Ranges {
+				bounds = append(bounds, bound{key, a.number(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0})
+			} else {
+				out = append(out, decodeElement(set.Key, key))
+			}
 		}
 	}
-	return out, nil
+	return append(out, decodeRanges(bounds)...), nil
 }
 
 func (r reader) chains(ctx context.Context, f *found) error {

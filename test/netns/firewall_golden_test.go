@@ -100,6 +100,7 @@ func goldenAllow(o *rules.Options) {
 		{Name: "absent_4", Owner: rules.SKUID, ID: 0, Port: 2525},
 	}
 	o.Suspended.UIDs = []uint32{1234, 1001}
+	o.Suspended.Ranges = []rules.UIDRange{{First: 100000, Last: 165535}, {First: 231072, Last: 231072}, {First: 4000000000, Last: 4294967294}}
 }
 
 // goldenFirewallOptions are those that rules/testdata was made with.

@@ -530,3 +530,63 @@ func TestLockAllowsTheSame(t *testing.T) {
 		t.Errorf("port 25: %s", got)
 	}
 }
+
+// manyRanges are those of as many users as a guard suspends.
+func manyRanges() []rules.UIDRange {
+	all := make([]rules.UIDRange, guard.MaxSuspended)
+	for i := range all {
+		all[i] = rules.UIDRange{First: uint32(100_000 + 20*i), Last: uint32(100_000 + 20*i + 10)}
+	}
+	return all
+}
+
+// An entry for a group lets the uids of a suspended range through no more, and
+// ranges come, go and overlap with those of before.
+func TestFirewallKeepsSuspendedRangesOut(t *testing.T) {
+	f := newFirewall(t, nft.Options{Lock: true})
+	o := fwOptions()
+	mx := netip.AddrPortFrom(f.Remote.Addr4(), 25)
+	o.Allow = []rules.Allow{{
+		Name: "site", Owner: rules.SKGID, ID: groupGID, Port: 25, Networks: []netip.Prefix{netip.PrefixFrom(mx.Addr(), 24).Masked()},
+	}}
+	serve(t, f.Remote, "remote", everywhere(25)...)
+	probe := []uint32{1, allowedUID, 99999, 100000, 120000, 165535, 165536, 231071, 231072, 300000, 4294967290, 4294967294}
+	for _, ranges := range [][]rules.UIDRange{
+		nil,
+		{{First: 100000, Last: 165535}},
+		{{First: 100000, Last: 231071}},
+		{{First: 120000, Last: 120000}, {First: 165536, Last: 231071}},
+		{{First: 99999, Last: 100000}, {First: 300000, Last: 4294967294}},
+		{{First: 1, Last: 4294967294}},
+		manyRanges(),
+		nil,
+	} {
+		o.Suspended.Ranges = ranges
+		f.apply(o)
+		f.checkLoad(o)
+		for _, uid := range probe {
+			want := outcome("remote")
+			for _, r := range ranges {
+				if r.First <= uid && uid <= r.Last {
+					want = reset
+				}
+			}
+			if got := dialGroup(t, f.Host, uid, groupGID, mx); got != want {
+				t.Errorf("%v: uid %d: %s, want %s", ranges, uid, got, want)
+			}
+		}
+	}
+	if status, err := f.conn.Status(t.Context(), o); err != nil || len(status.Drifts) > 0 {
+		t.Errorf("%v, %v", status.Drifts, err)
+	}
+	o.Suspended.Ranges = []rules.UIDRange{{First: 100000, Last: 165535}}
+	f.apply(o)
+	f.nft("delete", "element", "inet", rules.Table, rules.SetSuspendedRange, "{ 100000-165535 }")
+	status, err := f.conn.Status(t.Context(), o)
+	if err != nil || len(status.Drifts) != 1 || status.Drifts[0].Detail != "100000-165535" {
+		t.Errorf("a range that somebody took out: %v, %v", status.Drifts, err)
+	}
+	f.nft("add", "element", "inet", rules.Table, rules.SetSuspendedRange, "{ 5-9 }")
+	f.apply(o)
+	f.checkLoad(o)
+}
