@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,8 +122,12 @@ func (c *Client) Observe(ctx context.Context) error {
 // left out, as the kernel knows nothing of accounts. What the configuration
 // allows to connect directly does not count for those, and in enforce mode their
 // open direct connections end. The proxy's user may call it, too. The guard
-// remembers the list until the next one.
+// remembers the list until the next one. Of more than MaxSuspended keys it takes
+// the first, by their spelling, and tells so in its status.
 func (c *Client) Suspend(ctx context.Context, keys []string) error {
+	if len(keys) > MaxSuspended { // one more is enough to tell
+		keys = slices.SortedFunc(slices.Values(keys), bySocket)[:MaxSuspended+1]
+	}
 	_, err := c.ask(ctx, request{Op: opSuspended, Suspended: keys})
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/rules"
 )
 
@@ -19,6 +20,8 @@ type direct struct {
 	log    *zap.Logger
 	lookup lookupFunc
 	wake   chan struct{} // something may be different: to run
+	// subordinates are the uids that users have beside their own.
+	subordinates func(of func(owner uint32) bool) []peer.UIDRange
 
 	mu        sync.Mutex
 	entries   []Allow
@@ -51,6 +54,8 @@ type known struct {
 	addresses map[string][]netip.AddrPort
 	placed    []placed
 	tree      error
+
+	subordinates func(of func(owner uint32) bool) []peer.UIDRange
 }
 
 // host is a name that entries have, kept up like a relay's.
@@ -61,7 +66,10 @@ type host struct {
 }
 
 func newDirect(log *zap.Logger, lookup lookupFunc) *direct {
-	return &direct{log: log, lookup: lookup, wake: make(chan struct{}, 1), hosts: map[string]*host{}, tree: errNoLook}
+	return &direct{
+		log: log, lookup: lookup, wake: make(chan struct{}, 1), subordinates: peer.NewUsers("", "", log).Ranges,
+		hosts: map[string]*host{}, tree: errNoLook,
+	}
 }
 
 var errNoLook = errors.New("control groups have not been looked at")
@@ -180,7 +188,9 @@ type judged struct {
 func (d *direct) wanted(now time.Time, proxy uint32) (LeftAlone, []judged) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	k := known{now: now, proxy: proxy, addresses: map[string][]netip.AddrPort{}, placed: d.placed, tree: d.tree}
+	k := known{
+		now: now, proxy: proxy, addresses: map[string][]netip.AddrPort{}, placed: d.placed, tree: d.tree, subordinates: d.subordinates,
+	}
 	for name, h := range d.hosts {
 		k.addresses[name] = h.addresses()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/rules"
 )
@@ -25,6 +27,7 @@ type directBed struct {
 	t       *testing.T
 	options Options
 	names   map[string][]netip.Addr
+	ranges  func(func(uint32) bool) []peer.UIDRange // of nobody if nil
 	guard   *Guard
 	end     func()
 }
@@ -53,6 +56,12 @@ func (b *directBed) start() {
 		}
 		return answer{addrs: ofFamily(b.names[host], v6), ttl: minRefresh}, nil
 	})
+	g.direct.subordinates = func(of func(uint32) bool) []peer.UIDRange {
+		if b.ranges == nil {
+			return nil
+		}
+		return b.ranges(of)
+	}
 	g.direct.configure(b.options.Allow)
 	g.attempts.who = newAttributor(g.log)
 	g.attempts.who.procs.root = b.t.TempDir()
@@ -67,6 +76,12 @@ func (b *directBed) start() {
 		}
 	}
 	synctest.Wait()
+}
+
+func (b *directBed) restartGuard() {
+	b.t.Helper()
+	b.end()
+	b.start()
 }
 
 // move makes control groups come and go.
@@ -379,24 +394,106 @@ func TestSuspend(t *testing.T) {
 	})
 }
 
-func TestSuspendRefuses(t *testing.T) {
+// One key that is none leaves the others as they are, and is told.
+func TestSuspendLeavesOut(t *testing.T) {
 	onDirectBed(t, []Allow{{UID: "33", Host: "203.0.113.0/24", Port: 25}}, func(b *directBed) {
-		b.suspend("uid:33")
-		many := make([]string, MaxSuspended+1)
-		for i := range many {
-			many[i] = fmt.Sprintf("uid:%d", i)
-		}
-		for name, keys := range map[string][]string{
-			"no key": {""}, "no kind": {"33"}, "another kind": {"user:bob"}, "no number": {"uid:"}, "negative": {"uid:-1"}, "nobody": {"uid:4294967295"},
-			"too big": {"uid:4294967296"}, "no unit": {"unit:"}, "no container": {"container:"}, "too long": {"unit:" + strings.Repeat("x", 300)},
-			"too many": many,
+		for name, key := range map[string]string{
+			"no key": "", "no kind": "33", "another kind": "user:bob", "no number": "uid:", "negative": "uid:-1", "nobody": "uid:4294967295",
+			"too big": "uid:4294967296", "no unit": "unit:", "no container": "container:", "too long": "unit:" + strings.Repeat("x", 300),
 		} {
-			if err := b.guard.Suspend(t.Context(), keys); err == nil {
-				t.Errorf("%s: no error", name)
+			b.suspend("uid:33", key, "uid:44")
+			if got := b.inRules().Suspended.UIDs; !slices.Equal(got, []uint32{33, 44}) {
+				t.Errorf("%s: %v are suspended", name, got)
+			}
+			if got := b.guard.conditions.all()["suspended keys"]; !strings.Contains(got, fmt.Sprintf("%.60q", key)) {
+				t.Errorf("%s: condition %q", name, got)
+			}
+			b.restartGuard()
+			if got := b.inRules().Suspended.UIDs; !slices.Equal(got, []uint32{33, 44}) {
+				t.Errorf("%s: %v are suspended after a restart", name, got)
+			}
+			b.suspend("uid:33")
+			if got := b.guard.conditions.all()["suspended keys"]; got != "" {
+				t.Errorf("%s: condition %q of a list without it", name, got)
 			}
 		}
-		if got := b.inRules().Suspended.UIDs; !slices.Equal(got, []uint32{33}) {
-			t.Errorf("after that %v are suspended", got)
+		b.suspend("x1", "x2", "x3", "x4", "x5", "x6", "x7", "uid:33")
+		if got := b.guard.conditions.all()["suspended keys"]; !strings.Contains(got, `"x5", 2 more`) {
+			t.Errorf("condition %q", got)
+		}
+	})
+}
+
+// Of too many, those of accounts are the first to go: here they change nothing.
+func TestSuspendTooMany(t *testing.T) {
+	onDirectBed(t, []Allow{{UID: "33", Host: "203.0.113.0/24", Port: 25}}, func(b *directBed) {
+		many := make([]string, 0, 2*MaxSuspended)
+		for i := range MaxSuspended {
+			many = append(many, fmt.Sprintf("account:%0290d", i), fmt.Sprintf("uid:%d", 100_000+i))
+		}
+		b.suspend(many...)
+		if got := b.inRules().Suspended.UIDs; len(got) != MaxSuspended {
+			t.Errorf("%d are suspended", len(got))
+		}
+		if got := b.guard.conditions.all()["suspended keys"]; !strings.Contains(got, fmt.Sprintf("%d more", MaxSuspended-5)) {
+			t.Errorf("condition %q", got)
+		}
+		for i := range many { // as long as they can be
+			many[i] = fmt.Sprintf("unit:%0295d", i)
+		}
+		b.suspend(many...)
+		b.restartGuard()
+		if s := b.guard.conditions.all()["suspended"]; s != "" || len(b.guard.direct.keys) != MaxSuspended {
+			t.Errorf("after a restart %d are known, condition %q", len(b.guard.direct.keys), s)
+		}
+	})
+}
+
+// What can be suspended can be told to a guard.
+func TestSuspensionKeysAreThoseOfThePeople(t *testing.T) {
+	for _, key := range []string{
+		"uid:0", "uid:4294967294", "uid:4294967295", "uid:4294967296", "uid:033", "uid:", "unknown", "unknown:x", "account:x", "account:",
+		"unit:" + strings.Repeat("x", 295), "unit:" + strings.Repeat("x", 296), "container:" + strings.Repeat("x", 290), "container:" + strings.Repeat("x", 291),
+		"account:" + strings.Repeat("x", 292), "account:" + strings.Repeat("x", 293), "user:x", "33", "",
+	} {
+		_, _, leftOut := parseSuspended([]string{key})
+		if err := admin.CheckKey(key); err == nil && leftOut != nil {
+			t.Errorf("%.30s can be suspended, and the guard says %v", key, leftOut)
+		}
+	}
+}
+
+// The uids that a user has for user namespaces are suspended with it, whoever has
+// them meanwhile, and those of others are not.
+func TestSuspendSubordinates(t *testing.T) {
+	owners := map[uint32]peer.UIDRange{1000: {First: 100_000, Last: 165_535}, 1001: {First: 165_536, Last: 231_071}, proxyUID: {First: 300_000, Last: 300_009}}
+	onDirectBed(t, []Allow{{Group: "daemon", Host: "203.0.113.0/24", Port: 25}}, func(b *directBed) {
+		b.ranges = func(of func(uint32) bool) (all []peer.UIDRange) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for _, owner := range slices.Sorted(maps.Keys(owners)) {
+				if of(owner) {
+					all = append(all, owners[owner])
+				}
+			}
+			return all
+		}
+		b.restartGuard()
+		b.suspend("uid:1000", "account:x", fmt.Sprintf("uid:%d", proxyUID))
+		if got := b.inRules().Suspended; !slices.Equal(got.Ranges, []rules.UIDRange{{First: 100_000, Last: 165_535}}) || !slices.Equal(got.UIDs, []uint32{1000}) {
+			t.Errorf("suspended %+v", got)
+		}
+		b.mu.Lock()
+		owners[1000] = peer.UIDRange{First: 400_000, Last: 465_535}
+		b.mu.Unlock()
+		time.Sleep(directInterval + time.Second)
+		synctest.Wait()
+		if got := b.inRules().Suspended.Ranges; !slices.Equal(got, []rules.UIDRange{{First: 400_000, Last: 465_535}}) {
+			t.Errorf("after the file was changed: %+v", got)
+		}
+		b.suspend()
+		if got := b.inRules().Suspended; len(got.Ranges)+len(got.UIDs) != 0 {
+			t.Errorf("after all were resumed: %+v", got)
 		}
 	})
 }
@@ -493,7 +590,7 @@ func TestSuspendWhereTheKernelCannotEndConnections(t *testing.T) {
 }
 
 func TestSuspensionCovers(t *testing.T) {
-	s, err := parseSuspended([]string{"uid:33", "unit:a.service", "container:c"})
+	s, _, err := parseSuspended([]string{"uid:33", "unit:a.service", "container:c"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,8 +25,8 @@ const (
 )
 
 // maxRequest bounds a request; most are short, but a list of the suspended may
-// have thousands of containers.
-const maxRequest = 1 << 20
+// have MaxSuspended keys of their full length.
+const maxRequest = 4 << 20
 
 // request is one line from a client.
 type request struct {

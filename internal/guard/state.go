@@ -17,8 +17,9 @@ import (
 // StateDir is where the guard of a packaged service keeps its state.
 const StateDir = "/var/lib/smtpwall-guard"
 
-// maxState bounds what is read of a state file.
-const maxState = 1 << 20
+// maxState bounds what is read of a state file: a list of the suspended is as long
+// as a request.
+const maxState = maxRequest
 
 func (g *Guard) stateDir() string { return g.options().State }
 

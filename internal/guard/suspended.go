@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/rules"
 )
 
@@ -24,7 +25,7 @@ import (
 const suspendedFile = "suspended.json"
 
 const (
-	// MaxSuspended is how many keys Suspend takes.
+	// MaxSuspended is how many keys count.
 	MaxSuspended = 8192
 	// maxSuspendedKey bounds one of them: a prefix and a unit's name, which has
 	// 255 octets at most.
@@ -46,41 +47,84 @@ type suspension struct {
 	unknown error
 }
 
-// parseSuspended reads keys as policy spells them. Accounts and the unknown have
-// no sockets to tell them by.
-func parseSuspended(keys []string) (suspension, error) {
-	s := suspension{uids: map[uint32]bool{}, units: map[string]bool{}, containers: map[string]bool{}}
-	if len(keys) > MaxSuspended {
-		return s, fmt.Errorf("more than %d are suspended", MaxSuspended)
-	}
-	for _, key := range keys {
-		kind, name, _ := strings.Cut(key, ":")
-		uid, err := strconv.ParseUint(name, 10, 32)
-		switch {
-		case len(key) > maxSuspendedKey:
-			return s, errors.New("the key of a suspended identity is too long")
-		case kind == "account", key == "unknown":
-		case kind == "uid" && err == nil && uid != nobody:
-			s.uids[uint32(uid)] = true
-		case kind == "unit" && name != "":
-			s.units[name] = true
-		case kind == "container" && name != "":
-			s.containers[name] = true
-		default:
-			return s, fmt.Errorf("%q is not the key of an identity", key)
+// parseSuspended reads keys as policy spells them. Those that count are taken, in
+// an order that is the same for the same keys; leftOut says which are not.
+func parseSuspended(keys []string) (s suspension, taken []string, leftOut error) {
+	s = suspension{uids: map[uint32]bool{}, units: map[string]bool{}, containers: map[string]bool{}}
+	var odd []string
+	for _, key := range slices.Compact(slices.SortedFunc(slices.Values(keys), bySocket)) {
+		if len(taken) < MaxSuspended && s.take(key) {
+			taken = append(taken, key)
+		} else {
+			odd = append(odd, key)
 		}
 	}
-	return s, nil
+	return s, taken, errLeftOut(odd)
 }
 
-// inRules are the suspended as the rules want them. A control group that lies
-// too deep is there with its neighbours.
+// bySocket orders keys, those first for which there can be sockets: should there
+// be too many, they are the ones that matter here.
+func bySocket(a, b string) int {
+	if a, b := hasSocket(a), hasSocket(b); a != b {
+		if a {
+			return -1
+		}
+		return 1
+	}
+	return strings.Compare(a, b)
+}
+
+// hasSocket is false for accounts and the unknown.
+func hasSocket(key string) bool { return key != "unknown" && !strings.HasPrefix(key, "account:") }
+
+// take adds a key, if it is one.
+func (s suspension) take(key string) bool {
+	kind, name, _ := strings.Cut(key, ":")
+	uid, err := strconv.ParseUint(name, 10, 32)
+	switch {
+	case len(key) > maxSuspendedKey:
+		return false
+	case !hasSocket(key):
+	case kind == "uid" && err == nil && uid != nobody:
+		s.uids[uint32(uid)] = true
+	case kind == "unit" && name != "":
+		s.units[name] = true
+	case kind == "container" && name != "":
+		s.containers[name] = true
+	default:
+		return false
+	}
+	return true
+}
+
+// errLeftOut names some of the keys that do not count.
+func errLeftOut(keys []string) error {
+	const named = 5
+	if len(keys) == 0 {
+		return nil
+	}
+	text := make([]string, 0, named)
+	for _, key := range keys[:min(len(keys), named)] {
+		text = append(text, fmt.Sprintf("%.60q", key))
+	}
+	if more := len(keys) - len(text); more > 0 {
+		text = append(text, fmt.Sprintf("%d more", more))
+	}
+	return fmt.Errorf("direct connections of some of the suspended go on, as they are no keys or more than %d: %s", MaxSuspended, strings.Join(text, ", "))
+}
+
+// inRules are the suspended as the rules want them, users with the uids that they
+// have for user namespaces. A control group that lies too deep is there with its
+// neighbours.
 func (s suspension) inRules(k known) rules.Suspended {
 	var r rules.Suspended
 	for uid := range s.uids {
 		if uid != k.proxy {
 			r.UIDs = append(r.UIDs, uid)
 		}
+	}
+	for _, of := range k.subordinates(func(uid uint32) bool { return s.uids[uid] && uid != k.proxy }) {
+		r.Ranges = append(r.Ranges, rules.UIDRange(of))
 	}
 	for _, p := range k.placed {
 		if s.units[p.unit] || s.containers[p.container] {
@@ -100,21 +144,27 @@ func (s suspension) covers(o socketOwner) bool {
 		o.container == "" && o.hasUID && s.uids[o.uid]
 }
 
+// SubordinateOf is the user as whom a uid counts that is in a range of /etc/subuid.
+// To suspend it by itself would be no use.
+func SubordinateOf(uid uint32) (owner uint32, ok bool) {
+	return peer.NewUsers("", "", nil).Owner(uid)
+}
+
 // Suspend takes the list of all who are suspended, by their keys. For them
 // nothing is allowed any more, and in enforce mode their open direct connections
-// end. The list stands until the next one, over restarts too.
+// end. The list stands until the next one, over restarts too. What is no key, or
+// beyond MaxSuspended, is left out and a condition.
 func (g *Guard) Suspend(ctx context.Context, keys []string) error {
-	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
-	next, err := parseSuspended(keys)
-	if err != nil {
-		return err
-	}
+	next, keys, leftOut := parseSuspended(keys)
 	g.suspending.Lock()
 	defer g.suspending.Unlock()
 	if !sleep(ctx, time.Until(g.suspendedAt.Add(suspendPause))) {
 		return ctx.Err()
 	}
 	defer func() { g.suspendedAt = time.Now() }()
+	if g.conditions.set("suspended keys", leftOut) && leftOut != nil {
+		g.log.Error("not all of the suspended can be told", zap.Error(leftOut))
+	}
 	if now, known := g.direct.suspendedNow(); known && slices.Equal(now, keys) {
 		return nil
 	}
@@ -200,6 +250,6 @@ func (g *Guard) loadSuspended() ([]string, suspension, error) {
 			return nil, suspension{}, fmt.Errorf("reading %s: it is not what a guard wrote", suspendedFile)
 		}
 	}
-	who, err := parseSuspended(s.Suspended)
-	return s.Suspended, who, err
+	who, keys, leftOut := parseSuspended(s.Suspended)
+	return keys, who, leftOut // of a list that a guard wrote, nothing is
 }
