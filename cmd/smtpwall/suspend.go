@@ -15,6 +15,7 @@ import (
 	"github.com/smtpwall/smtpwall/internal/admin"
 	"github.com/smtpwall/smtpwall/internal/app"
 	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/internal/guard"
 	"github.com/smtpwall/smtpwall/proxy/limit"
 )
 
@@ -41,7 +42,13 @@ func suspendCommand(ctx context.Context, c *console, args []string) error {
 		}
 		return c.listSuspensions(ctx, *path, *asJSON)
 	}
+	if strings.ContainsAny(*reason, "\r\n") {
+		return usageError("--reason is more than one line", "say it in one")
+	}
 	key, err := oneIdentity("suspend", rest)
+	if err == nil {
+		err = countsItself(key, guard.SubordinateOf)
+	}
 	if err != nil {
 		return err
 	}
@@ -214,6 +221,22 @@ func parseTime(text string, now time.Time) (time.Time, bool) {
 		return today, true
 	}
 	return at(1), true
+}
+
+// countsItself fails for a uid that a user has for user namespaces: it counts as that
+// user, so suspending it would suspend nobody.
+func countsItself(key string, ownerOf func(uid uint32) (owner uint32, ok bool)) error {
+	text, isUID := strings.CutPrefix(key, "uid:")
+	uid, err := strconv.ParseUint(text, 10, 32)
+	if !isUID || err != nil {
+		return nil
+	}
+	owner, ok := ownerOf(uint32(uid))
+	if !ok {
+		return nil
+	}
+	whose := "uid:" + strconv.FormatUint(uint64(owner), 10)
+	return usageError(fmt.Sprintf("%s is a subordinate uid of %s, and counts as that user", key, keyText(whose)), "smtpwall suspend "+whose)
 }
 
 // tellSuspended says what holds now and how to end it.

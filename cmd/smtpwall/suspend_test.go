@@ -142,3 +142,22 @@ func TestParseTime(t *testing.T) {
 		}
 	}
 }
+
+func TestSubordinateUIDsCountAsTheirUser(t *testing.T) {
+	ownerOf := func(uid uint32) (uint32, bool) { return 0, uid == 100000 }
+	var got *userError
+	if err := countsItself("uid:100000", ownerOf); !errors.As(err, &got) {
+		t.Fatalf("got %v", err)
+	}
+	if want := "uid:100000 is a subordinate uid of uid:0 (root), and counts as that user"; got.status != exitUsage || got.message != want {
+		t.Errorf("%d: %s", got.status, got.message)
+	}
+	if got.hint != "smtpwall suspend uid:0" {
+		t.Errorf("hint %s", got.hint)
+	}
+	for _, key := range []string{"uid:0", "uid:99999", "uid:x", "account:100000", "unknown", "unit:uid:100000"} {
+		if err := countsItself(key, ownerOf); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
