@@ -79,6 +79,7 @@ func (a *attempt) run() (again bool) {
 	case err != nil:
 		return a.unreadable(err)
 	case a.suspended():
+		a.decision = policy.Decision{Result: policy.Hold, Reason: textSuspended, Rule: a.decision.Rule}
 		return a.hold(spool.HoldSuspended, textSuspended)
 	case a.decision.Result == policy.Hold && !a.item.Progress.Released:
 		return a.hold(spool.HoldRule, a.decision.Reason)

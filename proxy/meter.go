@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/limit"
@@ -65,8 +66,15 @@ func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
 		m.claim.Refuse(now, amount)
 	}
 	reason := limitReason{text: "sending is restricted after: " + why, opens: until}
-	if !answer.Room {
+	switch {
+	case !answer.Room:
 		reason = fullReason(answer)
+	case raised == 0 || m.own.Ladder.For(answer, 0) >= action:
+		share := m.own.share(action)
+		reason = limitReason{
+			text: strconv.Itoa(share) + "% of the limit of " + answer.Limit.String() + " reached",
+			full: answer.Limit.String() + " of " + answer.Key, opens: m.claim.Clears(now, answer, amount, share),
+		}
 	}
 	s.transaction.full, s.transaction.opens = reason.full, reason.opens
 	return s.atLimit(action, reason)

@@ -30,6 +30,16 @@ func (a *Allotment) isSoft() bool {
 	return last >= 0 && a.Ladder[last].Action == limit.Slow && a.Ladder[last].Percent >= 100
 }
 
+// share is where the rung of an action begins, in per cent.
+func (a *Allotment) share(action limit.Action) int {
+	for _, rung := range a.Ladder {
+		if rung.Action == action {
+			return rung.Percent
+		}
+	}
+	return 100
+}
+
 // isSlow says that so much was used before a claim that its replies come late:
 // the first message of a small limit is not slowed. What the transaction has
 // claimed before counts for what it claims once.

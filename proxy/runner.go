@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/queue"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
@@ -175,6 +176,7 @@ func (r *Runner) holdIfSuspended(claimed queue.Item) {
 	}
 	defer func() { _ = message.Close() }()
 	if a.open(message); a.suspended() {
+		a.decision = policy.Decision{Result: policy.Hold, Reason: textSuspended}
 		again = a.hold(spool.HoldSuspended, textSuspended)
 	}
 }

@@ -161,7 +161,7 @@ func (a *attempt) hold(why, reason string) (again bool) {
 		return false
 	}
 	p := a.item.Progress
-	p.Time, p.Next, p.Hold, p.Reason = time.Now().UTC(), time.Time{}, why, reason // due at once when it may go
+	p.Time, p.Next, p.Hold, p.Reason, p.Relay = time.Now().UTC(), time.Time{}, why, reason, "" // due at once when it may go
 	a.runner.log.Warn("message held", zap.String(logfields.Txn, a.item.ID), zap.String(logfields.Reason, reason))
 	a.writeEvent(p)
 	return a.write(settlement{progress: p, to: spool.Hold})

@@ -387,3 +387,20 @@ func TestTransactionsForNothing(t *testing.T) {
 		t.Errorf("the second refusal came after %v", took)
 	}
 }
+
+// A rung below the limit says which limit it is, and when it helps to come again.
+func TestRungBelowTheLimit(t *testing.T) {
+	b := newStand(t, map[string]string{"limits": "messages 10", "ladder": "defer 60"})
+	for range 6 {
+		b.send(t, "a@example.com", "x", "b@example.net")
+	}
+	p := newPlayer(t, b.dial(t))
+	for _, line := range []string{"S: 220 *", "C: HELO client.test", "S: 250 *", "C: MAIL FROM:<a@example.com>",
+		"S: 450 4.7.1 60% of the limit of 10 messages/hour reached, try again after 20*Z [smtpwall *]"} {
+		p.play(line)
+	}
+	events := b.events.all()
+	if e := events[len(events)-1]; e.Limit != "10 messages/hour of uid:33" || e.Until.IsZero() {
+		t.Errorf("event %+v", e)
+	}
+}

@@ -204,4 +204,16 @@ func kindOfCondition(name string) (kind, part string) {
 	return kind, part
 }
 
-func (a *alarms) close(ctx context.Context) error { return a.alerter.Close(ctx) }
+// close gives the last alerts a moment. One whose program or service hangs must
+// not make the stop of a mail service look failed.
+func (a *alarms) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lastAlerts)
+	defer cancel()
+	if err := a.alerter.Close(ctx); err != nil {
+		a.log.Warn("alerts were given up at the end", zap.Error(err))
+	}
+	return nil
+}
+
+// lastAlerts is how long a stop waits for alerts that are being delivered.
+const lastAlerts = 3 * time.Second

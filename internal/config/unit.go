@@ -42,9 +42,10 @@ func parseSize(text string) (int64, error) {
 	return 0, malformed
 }
 
-// formatSize writes bytes in the largest binary unit that needs no fraction.
+// formatSize writes bytes in the largest unit that needs no fraction, binary ones
+// first, as package proxy/limit does.
 func formatSize(bytes int64) string {
-	for _, unit := range sizeUnits[:4] {
+	for _, unit := range sizeUnits {
 		if bytes != 0 && bytes%unit.bytes == 0 {
 			return strconv.FormatInt(bytes/unit.bytes, 10) + unit.name
 		}

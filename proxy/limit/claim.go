@@ -201,6 +201,25 @@ func (c *Claim) refuse(l *line, s *series, n int64) {
 	}
 }
 
+// Clears gives when an amount leaves the use of a limit of the claim at a share of
+// it, in per cent, or below; zero if it never does. The limit is that of an Answer.
+func (c *Claim) Clears(now time.Time, answer Answer, a Amount, share int) time.Time {
+	t := c.limiter.clock.at(now)
+	n, _ := c.amounts(a, t)
+	c.lock()
+	defer c.unlock()
+	for i := range c.lines {
+		l := &c.lines[i]
+		if l.entry.key != answer.Key || *l.limit != answer.Limit {
+			continue
+		}
+		part := *l.limit
+		part.Max = part.Max * int64(share) / 100
+		return c.limiter.opens(l.entry.of(l.limit, t), &part, max(n[part.Counted], 1), t)
+	}
+	return time.Time{}
+}
+
 // amounts gives what an amount is for each Counted, and the recipient if it is
 // to be remembered.
 func (c *Claim) amounts(a Amount, t int64) ([kinds]int64, recipient) {

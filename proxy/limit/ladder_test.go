@@ -127,7 +127,7 @@ func TestText(t *testing.T) {
 		"2000 recipients/day":   {Recipients, 2000, day},
 		"50 new-recipients/day": {NewRecipients, 50, day},
 		"500MiB/day":            {Bytes, 500 << 20, day},
-		"1000B/minute":          {Bytes, 1000, time.Minute},
+		"1kB/minute":            {Bytes, 1000, time.Minute},
 		"2TiB/week":             {Bytes, 2 << 40, 7 * day},
 		"1 messages/second":     {Messages, 1, time.Second},
 		"9 messages/month":      {Messages, 9, 30 * day},

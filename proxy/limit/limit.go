@@ -81,12 +81,15 @@ func (l Limit) String() string {
 }
 
 func bytesText(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	i := 0
-	for n != 0 && n%1024 == 0 && i < len(units)-1 {
-		n, i = n/1024, i+1
+	for _, unit := range []struct {
+		name   string
+		octets int64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}} {
+		if n > 0 && n%unit.octets == 0 {
+			return strconv.FormatInt(n/unit.octets, 10) + unit.name
+		}
 	}
-	return strconv.FormatInt(n, 10) + units[i]
+	return strconv.FormatInt(n, 10) + "B"
 }
 
 const day = 24 * time.Hour
