@@ -150,7 +150,7 @@ func TestTestAsksTheProxy(t *testing.T) {
 	p := &limitedProxy{&fakeProxy{off: map[string]limit.Suspension{
 		"uid:0": {Key: "uid:0", Reason: "phished", By: "uid 0", Since: time.Now(), Until: time.Now().Add(time.Hour)},
 	}}, map[string][]admin.LimitState{
-		"uid:0":            {{Key: "uid:0", Limit: "100 messages/hour", Used: 12, Max: 100, Refused: 3}, host},
+		"uid:0":            {{Key: "uid:0", Limit: "100 messages/hour", Used: 12, Max: 100, Refused: 3}, host, {Key: "uid:0", Raised: 1, Why: "relays refused 9 of 10", Opens: time.Now().Add(time.Hour)}},
 		"unit:new.service": {host},
 	}}
 	p.answers(t, config)
@@ -159,7 +159,7 @@ func TestTestAsksTheProxy(t *testing.T) {
 	for _, want := range []string{
 		"\n  suspension  defer  uid:0 is suspended since ", " by uid 0: phished\n",
 		"\n  uid:0   100 messages/hour  12 of 100 used, 3 refused\n", "\n  uid:0   5 recipients/day   unknown\n",
-		"\ndefer: identity suspended\n",
+		"\ndefer: identity suspended\n", "the ladder begins with ", ": relays refused 9 of 10\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)

@@ -131,10 +131,24 @@ func (a *answer) printLimits(w io.Writer, now time.Time) {
 			}
 		}
 		row("ladder", ladderText(a.Ladder))
+		for _, s := range a.Limits {
+			if s.Raised > 0 {
+				row("raised", raisedText(a.Ladder, &s))
+			}
+		}
 	})
 	if a.Unknown != "" {
 		fmt.Fprintln(w, "their use is not known:", visible(a.Unknown))
 	}
+}
+
+// raisedText says where the ladder begins after a breaker has tripped.
+func raisedText(ladder []string, s *admin.LimitState) string {
+	from := "at its end"
+	if s.Raised <= len(ladder) {
+		from, _, _ = strings.Cut(ladder[s.Raised-1], " at ")
+	}
+	return fmt.Sprintf("the ladder begins with %s until %s: %s", from, timeText(s.Opens), visible(s.Why))
 }
 
 func ladderText(rungs []string) string {

@@ -62,6 +62,10 @@ type LimitState struct {
 	Max     int64     `json:"max"`
 	Refused int64     `json:"refused"`        // in the window, for want of room
 	Opens   time.Time `json:"opens,omitzero"` // when there is room again; zero: now
+	// Raised says that this is no limit: a breaker has tripped, and the ladder of the
+	// key begins so many rungs higher until Opens. Why says which.
+	Raised int    `json:"raised,omitempty"`
+	Why    string `json:"why,omitempty"`
 }
 
 // Op is what a person orders.

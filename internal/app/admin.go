@@ -121,6 +121,9 @@ func (b *backend) Limits(_ context.Context, identity, rule string) ([]admin.Limi
 			Key: s.Key, Limit: s.Limit.String(), Used: s.Used, Max: s.Limit.Max, Refused: s.Refused, Opens: s.Opens,
 		})
 	}
+	if raised, why, until := p.limits.Raised(identity, time.Now()); raised > 0 {
+		states = append(states, admin.LimitState{Key: identity, Raised: raised, Why: why, Opens: until})
+	}
 	return states, nil
 }
 
