@@ -190,7 +190,7 @@ func TestTestAsksTheProxy(t *testing.T) {
 	}
 	if answer.Identity != "uid:0" || answer.Decision != "defer" || answer.Reason != "identity suspended" || answer.Suspension.Reason != "phished" ||
 		len(answer.Rules) != 3 || !answer.Rules[0].Decided || !answer.Rules[1].Matched || answer.Rules[1].Decided || answer.Rules[2].Why == "" ||
-		len(answer.Limits) != 2 || answer.Limits[1].Used != 9 || len(answer.Stages) != 1 || answer.Stages[0].Decision != "allow" || len(answer.Budgets) != 1 {
+		len(answer.Limits) != 3 || answer.Limits[1].Used != 9 || len(answer.Stages) != 1 || answer.Stages[0].Decision != "allow" || len(answer.Budgets) != 1 {
 		t.Errorf("%+v", answer)
 	}
 }
