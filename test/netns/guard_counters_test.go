@@ -153,11 +153,35 @@ func TestGuardCountersOfAFullSetOfForwarded(t *testing.T) {
 			t.Errorf("got %+v", c)
 		}
 	}
-	const beyond = 1000
-	knockEach(t, f.Container, 5, rules.RecordSize+beyond)
-	var apart, in uint64
-	for range 2 {
-		got = readCounts(t, counters)
+	// A set that grows fast refuses some of the new elements, more on a busy host.
+	// It is full, or as good as, when it has refused none of a whole round.
+	for round := 1; ; round++ {
+		knockEach(t, f.Container, 0, rules.RecordSize)
+		apart, in, other := readForwarded(t, counters)
+		if apart+in+other != rules.RecordSize || round == 20 {
+			t.Fatalf("round %d: counted %d apart, %d by interface and %d others, want %d", round, apart, in, other, rules.RecordSize)
+		}
+		if other == 0 {
+			break
+		}
+	}
+	const (
+		beyond = 1000
+		spare  = 16 // the kernel may take a few more or fewer
+	)
+	knockEach(t, f.Container, rules.RecordSize, rules.RecordSize+beyond)
+	apart, in, other := readForwarded(t, counters)
+	if apart+in+other != beyond || in+spare < beyond {
+		t.Errorf("beyond a full set counted %d apart, %d by interface and %d others, want %d by interface", apart, in, other, beyond)
+	}
+}
+
+// readForwarded sums up what was forwarded: to known destinations, by interface
+// alone, and in no set.
+func readForwarded(t *testing.T, counters *nft.AttemptCounters) (apart, in, other uint64) {
+	t.Helper()
+	for range 2 { // until it is sure what is in no set
+		got := readCounts(t, counters)
 		for _, c := range got.Counts {
 			if c.Destination.IsValid() {
 				apart += c.Packets
@@ -165,11 +189,9 @@ func TestGuardCountersOfAFullSetOfForwarded(t *testing.T) {
 				in += c.Packets
 			}
 		}
-		apart += got.OtherForward
+		other += got.OtherForward
 	}
-	if apart+in != rules.RecordSize+beyond-5 || in < beyond {
-		t.Errorf("counted %d apart and %d by interface, want %d", apart, in, rules.RecordSize+beyond-5)
-	}
+	return apart, in, other
 }
 
 func TestGuardCountersOfAReplacedTable(t *testing.T) {

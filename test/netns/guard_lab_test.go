@@ -2,6 +2,7 @@ package netns_test
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -208,8 +209,9 @@ func closeCGroup(t *testing.T, f *os.File) {
 	removeCGroup(t, f.Name())
 }
 
-// startIn starts a command in a cgroup. It ends with the test, before the cgroup.
-func startIn(t *testing.T, cgroup *os.File, cmd *exec.Cmd) {
+// startIn starts a command in a cgroup and returns its standard input, with which
+// it must end: with the test, before the cgroup.
+func startIn(t *testing.T, cgroup *os.File, cmd *exec.Cmd) io.Writer {
 	t.Helper()
 	if cgroup != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
@@ -225,6 +227,7 @@ func startIn(t *testing.T, cgroup *os.File, cmd *exec.Cmd) {
 		stdin.Close() // which the command waits for
 		cmd.Wait()
 	})
+	return stdin
 }
 
 func dup(t *testing.T, f *os.File) *os.File {
