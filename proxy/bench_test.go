@@ -90,6 +90,6 @@ func decide(b *testing.B, s *session) {
 		b.Fatal(refusal)
 	}
 	s.transaction.outcome.custody = audit.CustodyRelay
-	s.transaction.closeMeter()
+	s.transaction.closeMeter(time.Now())
 	s.transaction = nil
 }

@@ -36,7 +36,7 @@ func KeysOf(id spool.Identity) *Keys {
 	if id.Account != "" {
 		k.Account = "account:" + id.Account
 	}
-	k.Suspendable = append(k.Suspendable, k.Identity)
+	k.Suspendable = append(make([]string, 0, 3), k.Identity)
 	for _, other := range []string{k.Unit, k.Account} {
 		if other != "" && other != k.Identity {
 			k.Suspendable = append(k.Suspendable, other)

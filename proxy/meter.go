@@ -33,18 +33,17 @@ func (s *session) openMeter() (refusal smtp.Reply) {
 	m.own = quota.allotment(t.decision.Rule)
 	w.limits.Begin(&m.claim, k.Identity, quota.budgets(m.budgets[:0], m.own, k, t.envelope.ReversePath))
 	m.bytes = max(t.envelope.Params.Size, 0)
-	return s.measure(limit.Amount{Messages: 1, Bytes: m.bytes})
+	return s.measure(limit.Amount{Messages: 1, Bytes: m.bytes}, t.began)
 }
 
 // measure claims room for a part of the transaction and does what the ladder
 // says where there is little. A reply that it gives is the refusal, and the part
 // has taken nothing.
-func (s *session) measure(amount limit.Amount) (refusal smtp.Reply) {
+func (s *session) measure(amount limit.Amount, now time.Time) (refusal smtp.Reply) {
 	m := s.transaction.meter
 	if m == nil {
 		return smtp.Reply{}
 	}
-	now := time.Now()
 	answer := m.claim.Take(now, amount)
 	raised, why, until := s.server.warden.limits.Raised(s.keys().Identity, now)
 	action := m.own.Ladder.For(answer, raised)
@@ -170,14 +169,14 @@ func (s *session) penance() bool {
 func (s *session) measureSize(size int64) (refusal smtp.Reply) {
 	m := s.transaction.meter
 	switch {
-	case m == nil || size == m.bytes:
+	case m == nil || size == m.bytes || !m.claim.Counts(limit.Bytes):
 		return smtp.Reply{}
 	case size < m.bytes:
 		m.claim.Return(limit.Amount{Bytes: m.bytes - size})
 		m.bytes = size
 		return smtp.Reply{}
 	}
-	return s.measure(limit.Amount{Bytes: size - m.bytes})
+	return s.measure(limit.Amount{Bytes: size - m.bytes}, time.Now())
 }
 
 // giveBack returns what a recipient has claimed whom the relay does not take.
@@ -189,11 +188,11 @@ func (m *meter) giveBack(address string) {
 
 // closeMeter keeps what was claimed for a message that somebody took, or may
 // have taken, and gives back all of another.
-func (t *transaction) closeMeter() {
+func (t *transaction) closeMeter(now time.Time) {
 	switch {
 	case t.meter == nil:
 	case t.outcome.taken():
-		t.meter.claim.Commit(time.Now())
+		t.meter.claim.Commit(now)
 	default:
 		t.meter.claim.Cancel()
 	}

@@ -46,7 +46,7 @@ func (s *session) judgeRcpt(rcpt smtp.Recipient) smtp.Reply {
 		t.denied = &decision
 		return s.denial(decision)
 	}
-	if refusal := s.measure(limit.Amount{Recipients: 1, Recipient: rcpt.Address}); refusal.Code != 0 {
+	if refusal := s.measure(limit.Amount{Recipients: 1, Recipient: rcpt.Address}, time.Now()); refusal.Code != 0 {
 		return s.mark(refusal)
 	}
 	return smtp.Reply{}

@@ -51,7 +51,7 @@ func (a *attempt) tellWarden() {
 		}
 	}
 	if !a.item.Identity.Notice {
-		a.runner.warden.answered(a.item.Identity.Key(), accepted, refused)
+		a.runner.warden.answered(a.item.Identity.Key(), time.Now(), accepted, refused)
 	}
 }
 

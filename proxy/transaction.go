@@ -216,12 +216,13 @@ func (s *session) countEmpty(t *transaction) {
 // closeAccount settles what the transaction has claimed, tells the breakers of
 // it, and writes its event.
 func (s *session) closeAccount(t *transaction) {
-	t.closeMeter()
+	now := time.Now()
+	t.closeMeter(now)
 	if t.outcome.taken() {
-		s.server.warden.sent(s.keys().Identity, t.traits())
+		s.server.warden.sent(s.keys().Identity, now, t.traits())
 	}
 	if accepted, refused := t.verdicts(); accepted+refused > 0 {
-		s.server.warden.answered(s.keys().Identity, accepted, refused)
+		s.server.warden.answered(s.keys().Identity, now, accepted, refused)
 	}
 	s.writeTransactionEvent(t)
 }

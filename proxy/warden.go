@@ -101,17 +101,15 @@ func (w *Warden) tell(a Alarm) {
 }
 
 // sent hears of a message that somebody took.
-func (w *Warden) sent(identity string, m breaker.Message) {
+func (w *Warden) sent(identity string, now time.Time, m breaker.Message) {
 	if w != nil && w.watch != nil {
-		now := time.Now()
 		w.trip(w.watch.Sent(identity, now, m), now)
 	}
 }
 
 // answered hears what relays said of an identity's recipients for good.
-func (w *Warden) answered(identity string, accepted, refused int) {
+func (w *Warden) answered(identity string, now time.Time, accepted, refused int) {
 	if w != nil && w.watch != nil && accepted+refused > 0 {
-		now := time.Now()
 		w.trip(w.watch.Results(identity, now, accepted, refused), now)
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 const (
 	bodyCounts = 512      // octets of words that make a digest
-	bodyRead   = 64 << 10 // octets looked at to find them
+	bodyRead   = 16 << 10 // octets looked at to find them
 	leastText  = 32       // octets of text that tell one letter from another
 )
 
@@ -76,9 +76,15 @@ func (b *Body) Write(p []byte) (int, error) {
 			b.open(looked[i])
 		}
 		i += b.plain(looked[i:])
-		if i += b.word.letters(looked[i:]); i < len(looked) {
-			b.mark(looked[i], b.read+i)
+		if i += b.word.letters(looked[i:]); i == len(looked) {
+			break
 		}
+		if n := digitRun(looked[i:]); n > 0 {
+			b.word.number(n)
+			i += n - 1
+			continue
+		}
+		b.mark(looked[i], b.read+i)
 	}
 	b.read += len(looked)
 	b.done = b.done || b.read == bodyRead
@@ -141,6 +147,16 @@ func (b *Body) plainWord(octets uint64, size int) {
 		b.text.hash = mix(b.text.hash, hash)
 		b.text.size += size
 	}
+}
+
+// digitRun is how many digits p begins with.
+func digitRun(p []byte) int {
+	for n := range p {
+		if p[n]-'0' > 9 {
+			return n
+		}
+	}
+	return len(p)
 }
 
 // open says whether an octet after "<" begins a tag.

@@ -77,13 +77,10 @@ func (w *word) add(octets uint64, n int) {
 	}
 }
 
-// note takes an octet of a word that is no letter.
+// note takes an octet of a word that is neither letter nor digit.
 func (w *word) note(c byte, kind class) {
-	after := w.digits
-	w.digits = kind == digit
+	w.digits = false
 	switch kind {
-	case digit:
-		w.digit(after)
 	case mailAt:
 		w.seen |= mailAt
 	case dash:
@@ -100,13 +97,14 @@ func (w *word) note(c byte, kind class) {
 	}
 }
 
-// digit takes a digit, after another one or not: a run of them is one 0.
-func (w *word) digit(after bool) {
-	w.length++
+// number takes n digits: a run of them is one 0.
+func (w *word) number(n int) {
+	w.length += n
 	w.seen |= digit
-	if !after && !w.cut {
+	if !w.digits && !w.cut {
 		w.add('0', 1)
 	}
+	w.digits = true
 }
 
 func (w *word) sum() uint64 { return mix(w.hash, w.tail^uint64(w.size)<<56) }

@@ -12,7 +12,7 @@ type Claim struct {
 	limiter  *Limiter
 	identity string
 	open     bool
-	news     bool         // a limit counts new recipients
+	counted  [kinds]bool  // by a limit
 	held     [kinds]int64 // by Counted
 	entries  []*entry     // each once, in the order of locking
 	lines    []line
@@ -41,8 +41,8 @@ func (l *Limiter) Begin(c *Claim, identity string, budgets []Budget) {
 	if c.limiter != l {
 		former = nil
 	}
-	c.limiter, c.identity, c.open, c.news = l, identity, true, false
-	c.held, c.met = [kinds]int64{}, c.met[:0]
+	c.limiter, c.identity, c.open = l, identity, true
+	c.counted, c.held, c.met = [kinds]bool{}, [kinds]int64{}, c.met[:0]
 	c.lines = c.lines[:0]
 	for i := range budgets {
 		if len(budgets[i].Limits) == 0 {
@@ -58,6 +58,10 @@ func (l *Limiter) Begin(c *Claim, identity string, budgets []Budget) {
 	}
 	c.order()
 }
+
+// Counts tells whether any limit of an open claim is over this: if not, Take
+// and Return say and change nothing about it.
+func (c *Claim) Counts(what Counted) bool { return c.open && int(what) < kinds && c.counted[what] }
 
 // known looks for a key among the entries of the former transaction, which is
 // most often of the same identity.
@@ -76,7 +80,7 @@ func (c *Claim) line(e *entry, limit *Limit, shared bool) {
 	if int(limit.Counted) >= kinds {
 		return
 	}
-	c.news = c.news || limit.Counted == NewRecipients
+	c.counted[limit.Counted] = true
 	for i := range c.lines {
 		if l := &c.lines[i]; l.entry == e && l.limit.Counted == limit.Counted && l.limit.Window == limit.Window {
 			if limit.Max < l.limit.Max {
@@ -224,7 +228,7 @@ func (c *Claim) Clears(now time.Time, answer Answer, a Amount, share int) time.T
 // to be remembered.
 func (c *Claim) amounts(a Amount, t int64) ([kinds]int64, recipient) {
 	n := [kinds]int64{Messages: max(a.Messages, 0), Recipients: max(a.Recipients, 0), Bytes: max(a.Bytes, 0)}
-	if !c.news || a.Recipient == "" {
+	if !c.counted[NewRecipients] || a.Recipient == "" {
 		return n, recipient{}
 	}
 	who := recipient{digest: digest(a.Recipient, c.limiter.seed)}
@@ -268,7 +272,7 @@ func (c *Claim) Return(a Amount) {
 		return
 	}
 	n := [kinds]int64{Messages: max(a.Messages, 0), Recipients: max(a.Recipients, 0), Bytes: max(a.Bytes, 0)}
-	if c.news && a.Recipient != "" {
+	if c.counted[NewRecipients] && a.Recipient != "" {
 		if i := c.find(digest(a.Recipient, c.limiter.seed)); i >= 0 {
 			if c.met[i].fresh {
 				n[NewRecipients] = 1

@@ -44,7 +44,7 @@ func FromAddresses(headerSection []byte) ([]string, error) {
 		if total += len(value); total > maxFromOctets {
 			return nil, errFromTooLong
 		}
-		p := mailboxParser{in: value, out: addresses}
+		p := mailboxParser{in: value, address: make([]byte, 0, 64), out: addresses}
 		if err := p.addressList(); err != nil {
 			return nil, err
 		}
@@ -74,6 +74,9 @@ func isEmptyLine(line []byte) bool { return string(line) == "\r\n" || string(lin
 // fromValue returns the value of a From field. White space before the colon is
 // obsolete (RFC 5322 section 4.5) but read by many.
 func fromValue(field []byte) ([]byte, bool) {
+	if field[0]|0x20 != 'f' { // most fields are another
+		return nil, false
+	}
 	name, value, found := bytes.Cut(field, []byte{':'})
 	if !found || !bytes.EqualFold(bytes.TrimRight(name, " \t\r\n"), []byte("From")) {
 		return nil, false

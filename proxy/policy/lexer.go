@@ -1,7 +1,5 @@
 package policy
 
-import "strings"
-
 // The lexical part of mailboxParser: RFC 5322 section 3.2.
 
 // peek is the next octet, 0 at the end. An octet 0 in the field is no atext and
@@ -60,15 +58,15 @@ func (p *mailboxParser) comment() error {
 	return errFromSyntax
 }
 
-// quotedString returns the content without quotes, escapes and folding.
-func (p *mailboxParser) quotedString() (string, error) {
-	var b strings.Builder
+// quotedString puts the content, without quotes, escapes and folding, behind
+// the address.
+func (p *mailboxParser) quotedString() error {
 	for p.pos++; p.pos < len(p.in); p.pos++ {
 		c := p.in[p.pos]
 		switch {
 		case c == '"':
 			p.pos++
-			return b.String(), nil
+			return nil
 		case c == '\r' || c == '\n':
 			continue
 		case c == '\\':
@@ -76,50 +74,58 @@ func (p *mailboxParser) quotedString() (string, error) {
 			c = p.peek() // 0 at the end
 		}
 		if c < ' ' && c != '\t' || c == 0x7f { // obs-qp would allow controls; no honest name has them
-			return "", errFromSyntax
+			return errFromSyntax
 		}
-		b.WriteByte(c)
+		p.address = append(p.address, c)
 	}
-	return "", errFromSyntax
+	return errFromSyntax
 }
 
-func (p *mailboxParser) atom() string {
+// atom puts one behind the address.
+func (p *mailboxParser) atom() {
 	start := p.pos
 	for p.pos < len(p.in) && isAtext(p.in[p.pos]) {
 		p.pos++
 	}
-	return string(p.in[start:p.pos])
+	p.address = append(p.address, p.in[start:p.pos]...)
 }
 
 // domainLiteral = "[" *dtext "]"; white space within is dropped.
-func (p *mailboxParser) domainLiteral() (string, error) {
-	var b strings.Builder
+func (p *mailboxParser) domainLiteral() error {
+	begin := len(p.address)
 	for p.pos < len(p.in) {
 		c := p.in[p.pos]
 		p.pos++
 		switch {
 		case c == ']':
-			b.WriteByte(c)
-			return b.String(), p.skip()
-		case c == '[' && b.Len() == 0 || c > ' ' && c < 0x7f && c != '[' && c != '\\':
-			b.WriteByte(c)
+			p.address = append(p.address, c)
+			return p.skip()
+		case c == '[' && len(p.address) == begin || c > ' ' && c < 0x7f && c != '[' && c != '\\':
+			p.address = append(p.address, c)
 		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
 		default:
-			return "", errFromSyntax
+			return errFromSyntax
 		}
 	}
-	return "", errFromSyntax
+	return errFromSyntax
 }
 
 // isAtext includes all octets beyond ASCII: RFC 6532 adds UTF-8, and old
 // programs write display names in Latin-1. An address must be UTF-8 (see add).
-func isAtext(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
-		c >= 0x80 || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0
-}
+func isAtext(c byte) bool { return atext[c] }
+
+var atext = func() (is [256]bool) {
+	for c := range is {
+		is[c] = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c >= 0x80
+	}
+	for _, c := range "!#$%&'*+-/=?^_`{|}~" {
+		is[c] = true
+	}
+	return is
+}()
 
 // isDotAtom tells whether a local part needs no quotes.
-func isDotAtom(s string) bool {
+func isDotAtom[T string | []byte](s T) bool {
 	afterDot := true
 	for i := range len(s) {
 		switch {

@@ -11,15 +11,16 @@ var errFromSyntax = errors.New("From field is not a list of addresses")
 // mailboxParser reads one address list (RFC 5322 sections 3.4 and 4.4). Folding
 // is white space to it; comments are skipped wherever the grammar allows them.
 type mailboxParser struct {
-	in  []byte
-	pos int
-	out []string
+	in      []byte
+	pos     int
+	address []byte // being made; its local part is the latest words
+	out     []string
 }
 
 // addressList = *(address ","), with empty members as section 4.4 allows.
 func (p *mailboxParser) addressList() error {
 	for {
-		if err := p.address(false); err != nil {
+		if err := p.member(false); err != nil {
 			return err
 		}
 		if p.pos == len(p.in) {
@@ -31,9 +32,9 @@ func (p *mailboxParser) addressList() error {
 	}
 }
 
-// address = mailbox / group / nothing. What a run of words is shows in what
+// member = mailbox / group / nothing. What a run of words is shows in what
 // follows it.
-func (p *mailboxParser) address(inGroup bool) error {
+func (p *mailboxParser) member(inGroup bool) error {
 	run, err := p.words()
 	if err != nil {
 		return err
@@ -43,9 +44,9 @@ func (p *mailboxParser) address(inGroup bool) error {
 		return p.angleAddress()
 	case p.take('@'):
 		return p.addrSpec(run)
-	case !inGroup && len(run) > 0 && p.take(':'):
+	case !inGroup && run.count > 0 && p.take(':'):
 		return p.group()
-	case len(run) == 0:
+	case run.count == 0:
 		return nil
 	}
 	return p.unqualified(run)
@@ -54,7 +55,7 @@ func (p *mailboxParser) address(inGroup bool) error {
 // group = display-name ":" [group-list] ";", in From since RFC 6854.
 func (p *mailboxParser) group() error {
 	for {
-		if err := p.address(true); err != nil {
+		if err := p.member(true); err != nil {
 			return err
 		}
 		if p.take(';') {
@@ -105,7 +106,7 @@ func (p *mailboxParser) route() error {
 				return err
 			}
 		case p.take('@'):
-			if _, err := p.domain(); err != nil {
+			if err := p.domain(); err != nil {
 				return err
 			}
 		default:
@@ -116,118 +117,103 @@ func (p *mailboxParser) route() error {
 }
 
 // addrSpec reads the domain after "@" and adds the address.
-func (p *mailboxParser) addrSpec(local []token) error {
-	left, err := localPart(local)
-	if err != nil {
+func (p *mailboxParser) addrSpec(local run) error {
+	if err := p.localPart(local); err != nil {
 		return err
 	}
-	domain, err := p.domain()
-	if err != nil {
+	p.address = append(p.address, '@')
+	if err := p.domain(); err != nil {
 		return err
 	}
-	return p.add(left + "@" + domain)
+	return p.add()
 }
 
 // unqualified adds a local part that stands alone, as programs on the host
 // write it ("From: root").
-func (p *mailboxParser) unqualified(local []token) error {
-	left, err := localPart(local)
-	if err != nil {
+func (p *mailboxParser) unqualified(local run) error {
+	if err := p.localPart(local); err != nil {
 		return err
 	}
-	return p.add(left)
+	return p.add()
 }
 
-func (p *mailboxParser) add(address string) error {
-	if len(p.out) >= maxFromAddresses || len(address) > maxAddress {
+func (p *mailboxParser) add() error {
+	if len(p.out) >= maxFromAddresses || len(p.address) > maxAddress {
 		return errFromTooLong
 	}
-	if !utf8.ValidString(address) { // RFC 6532 section 3.2
+	if !utf8.Valid(p.address) { // RFC 6532 section 3.2
 		return errFromSyntax
 	}
-	p.out = append(p.out, address)
+	p.out = append(p.out, string(p.address))
 	return nil
 }
 
-// token is a word (atom or quoted string) or a dot.
-type token struct {
-	text   string // of a quoted string: without quotes and escapes
-	quoted bool
-	dot    bool
+// run is words in a row: atoms, quoted strings and dots.
+type run struct {
+	count int
+	apart bool // there is not one dot between each two of the others
 }
 
-// words reads atoms, quoted strings and dots up to anything else: a display
-// name or a local part.
-func (p *mailboxParser) words() ([]token, error) {
-	var run []token
-	for {
+// words reads a run up to anything else: a display name or a local part. As
+// which it begins the address, without quotes and escapes.
+func (p *mailboxParser) words() (r run, err error) {
+	p.address = p.address[:0]
+	for ; ; r.count++ {
 		if err := p.skip(); err != nil {
-			return nil, err
+			return r, err
 		}
-		switch c := p.peek(); {
+		c := p.peek()
+		switch {
 		case c == '.':
 			p.pos++
-			run = append(run, token{dot: true})
+			p.address = append(p.address, '.')
 		case c == '"':
-			text, err := p.quotedString()
-			if err != nil {
-				return nil, err
+			if err := p.quotedString(); err != nil {
+				return r, err
 			}
-			run = append(run, token{text: text, quoted: true})
 		case isAtext(c):
-			run = append(run, token{text: p.atom()})
+			p.atom()
 		default:
-			return run, nil
+			return r, nil
 		}
+		r.apart = r.apart || (c == '.') != (r.count%2 == 1)
 	}
 }
 
 // localPart = word *("." word), which is obs-local-part and holds dot-atom and
 // quoted-string. It is quoted in the result only where it has to be.
-func localPart(run []token) (string, error) {
-	if len(run)%2 == 0 {
-		return "", errFromSyntax
+func (p *mailboxParser) localPart(r run) error {
+	if r.apart || r.count%2 == 0 {
+		return errFromSyntax
 	}
-	var b strings.Builder
-	for i, t := range run {
-		if t.dot != (i%2 == 1) {
-			return "", errFromSyntax
-		}
-		if t.dot {
-			b.WriteByte('.')
-		}
-		b.WriteString(t.text)
+	if !isDotAtom(p.address) {
+		p.address = []byte(`"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(string(p.address)) + `"`)
 	}
-	text := b.String()
-	if isDotAtom(text) {
-		return text, nil
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`, nil
+	return nil
 }
 
-// domain = atom *("." atom) / domain-literal
-func (p *mailboxParser) domain() (string, error) {
+// domain = atom *("." atom) / domain-literal. It is put behind the address.
+func (p *mailboxParser) domain() error {
 	if err := p.skip(); err != nil {
-		return "", err
+		return err
 	}
 	if p.peek() == '[' {
 		return p.domainLiteral()
 	}
-	var b strings.Builder
 	for {
 		if err := p.skip(); err != nil {
-			return "", err
+			return err
 		}
 		if !isAtext(p.peek()) {
-			return "", errFromSyntax
+			return errFromSyntax
 		}
-		b.WriteString(p.atom())
+		p.atom()
 		if err := p.skip(); err != nil {
-			return "", err
+			return err
 		}
 		if !p.take('.') {
-			return b.String(), nil
+			return nil
 		}
-		b.WriteByte('.')
+		p.address = append(p.address, '.')
 	}
 }
