@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -589,4 +590,74 @@ func TestFirewallKeepsSuspendedRangesOut(t *testing.T) {
 	f.nft("add", "element", "inet", rules.Table, rules.SetSuspendedRange, "{ 5-9 }")
 	f.apply(o)
 	f.checkLoad(o)
+}
+
+// inOtherEtc runs this test once more, alone and with a file of /etc of its own.
+// It returns true in that run.
+func inOtherEtc(t *testing.T, file, content string) bool {
+	t.Helper()
+	const mark = "SMTPWALL_TEST_ETC"
+	if os.Getenv(mark) != "" {
+		return true
+	}
+	etc := filepath.Join(t.TempDir(), "etc")
+	if out, err := exec.Command("cp", "-a", "/etc", etc).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(etc, file), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc && exec "$0" -test.run "^$2\$" -test.timeout 60s`,
+		os.Args[0], etc, t.Name())
+	cmd.Env = append(os.Environ(), mark+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	return false
+}
+
+// A process with one of a suspended user's further uids, and a group that an entry
+// is for, as newuidmap(1) makes it, is kept out and cut.
+func TestGuardSuspendsSubordinates(t *testing.T) {
+	if !inOtherEtc(t, "subuid", fmt.Sprintf("%d:100000:65536\n%d:165536:65536\n", allowedUID, strangerUID)) {
+		return
+	}
+	bed := newAllowBed(t, guard.Allow{Group: "man", Host: "203.0.113.0/24", Port: 25})
+	to := guardMX(false, 25)
+	hold := func(uid uint32) (held *heldConn) {
+		far := arrival(t, bed, to, func() {
+			if err := bed.Host.DoAs(uid, groupGID, func() error {
+				conn, err := net.Dial("tcp", to.String())
+				held = &heldConn{Conn: conn}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		t.Cleanup(func() { held.Close() })
+		held.far = far
+		return held
+	}
+	cut, other := hold(100_017), hold(165_536)
+	bed.answer()
+	if err := bed.client.Suspend(t.Context(), []string{fmt.Sprintf("uid:%d", allowedUID)}); err != nil {
+		t.Fatal(err)
+	}
+	cut.SetReadDeadline(time.Now().Add(2 * time.Second))
+	if _, err := cut.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) {
+		t.Errorf("the connection of a subordinate uid: reading gives %v", err)
+	}
+	if _, err := other.Write([]byte("x")); err != nil {
+		t.Errorf("somebody else's connection: %v", err)
+	}
+	if _, err := other.far.Read(make([]byte, 1)); err != nil {
+		t.Errorf("somebody else's connection, at the other end: %v", err)
+	}
+	for uid, want := range map[uint32]outcome{
+		allowedUID: reset, 100_000: reset, 165_535: reset, 99_999: "remote", 165_536: "remote", strangerUID: "remote",
+	} {
+		if got := dialGroup(t, bed.Host, uid, groupGID, to); got != want {
+			t.Errorf("uid %d: %s, want %s", uid, got, want)
+		}
+	}
 }
