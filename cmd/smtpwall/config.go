@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/smtpwall/smtpwall/internal/app"
 	"github.com/smtpwall/smtpwall/internal/config"
@@ -41,8 +42,12 @@ func (c *console) loader(path string, options config.Options) app.LoadFunc {
 
 // loadConfig reads a configuration and prints all that is wrong with it. A
 // default file that does not exist stands for the defaults where that is allowed.
+// Commands that only look something up leave warnings to check and to the service.
 func (c *console) loadConfig(path string, options config.Options) (*config.Config, error) {
 	cfg, problems := config.Load(path, options)
+	if options.SkipSecrets && cfg != nil {
+		problems = slices.DeleteFunc(problems, func(p config.Problem) bool { return p.Severity != config.Error })
+	}
 	c.printProblems(problems)
 	if cfg == nil {
 		return nil, &userError{
