@@ -70,16 +70,16 @@ func (s *session) mail(c smtp.Command) {
 
 // refresh puts the settings of now in force for the transaction that begins: who
 // keeps a session open keeps no rule and no limit with it, and no account that is
-// gone.
+// gone or has another password.
 func (s *session) refresh() {
 	now := s.server.settings.Load()
 	if now == s.settings {
 		return
 	}
-	s.settings = now
-	if s.account != "" && !now.Accounts.Has(s.account) {
+	if s.account != "" && !now.Accounts.Keeps(s.settings.Accounts, s.account) {
 		s.account, s.loggedIn = "", false
 	}
+	s.settings = now
 	s.senderChanged()
 }
 

@@ -334,10 +334,10 @@ func TestReloadReachesOpenSessions(t *testing.T) {
 		p.play(line)
 	}
 	without := *b.settings
-	without.Accounts = nil
+	without.Accounts = testAccounts(t) // another password's hash
 	b.server.Apply(&without)
 	p.play("C: MAIL FROM:<a@example.com>")
-	p.play("S: 550 5.7.1 identity unknown [smtpwall *]")
+	p.play("S: 530 5.7.0 authentication required [smtpwall *]")
 }
 
 // A message that the relay takes for most recipients says nothing bad of its

@@ -57,14 +57,14 @@ func New(accounts []Account, options Options) (*Store, error) {
 	return s, nil
 }
 
-// Has tells whether there is an account of this name, as Exchange.Identity gives it.
-// A nil Store has none.
-func (s *Store) Has(name string) bool {
-	if s == nil {
+// Keeps tells whether an account is the same in s as it was in previous, its
+// password included. name is as Exchange.Identity gives it; a nil Store has none.
+func (s *Store) Keeps(previous *Store, name string) bool {
+	if s == nil || previous == nil {
 		return false
 	}
-	_, ok := s.entries[name]
-	return ok
+	now, before := s.entries[name], previous.entries[name]
+	return now != nil && before != nil && now.from == before.from
 }
 
 func (s *Store) add(account Account) error {
