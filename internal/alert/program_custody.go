@@ -4,15 +4,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
-)
 
-// maxLinks is how many symbolic links a path may lead through: as many as
-// Linux follows, path_resolution(7).
-const maxLinks = 40
+	"github.com/smtpwall/smtpwall/internal/trail"
+)
 
 // CheckProgram refuses a program that others than root and the user of this
 // process can replace: it would run as that user, who reaches the relays and
@@ -20,42 +15,11 @@ const maxLinks = 40
 // the way there. internal/config says the same with a remedy, when the file is
 // read; an alert may come months later.
 func CheckProgram(path string) error {
-	directory, names := "/", strings.Split(path, "/")
-	for links := 0; len(names) > 0; {
-		name := names[0]
-		names = names[1:]
-		switch name {
-		case "", ".":
-			continue
-		case "..":
-			directory = filepath.Dir(directory) // it holds no link
-			continue
-		}
-		next := filepath.Join(directory, name)
-		info, err := os.Lstat(next)
-		if err != nil {
-			return err
-		}
-		if err := checkPlace(directory, info); err != nil {
-			return err
-		}
-		if info.Mode().Type() != fs.ModeSymlink {
-			directory = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return &fs.PathError{Op: "lstat", Path: path, Err: syscall.ELOOP}
-		}
-		target, err := os.Readlink(next)
-		if err != nil {
-			return err
-		}
-		if filepath.IsAbs(target) {
-			directory = "/"
-		}
-		names = slices.Concat(strings.Split(target, "/"), names)
+	end, err := trail.Follow(path, checkPlace)
+	if err != nil {
+		return err
 	}
-	return checkFile(directory)
+	return checkFile(end)
 }
 
 // checkPlace refuses a directory where others could put something else in the

@@ -7,8 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
+
+	"github.com/smtpwall/smtpwall/internal/trail"
 )
 
 // proxyUser is whom the service runs as, and alerts' programs with it.
@@ -41,42 +42,11 @@ type keepers []uint32
 // can replace it, fs.ErrNotExist where it is none. internal/alert looks in the
 // same way before each run.
 func (k keepers) look(path string) error {
-	directory, names := "/", strings.Split(path, "/")
-	for links := 0; len(names) > 0; {
-		name := names[0]
-		names = names[1:]
-		switch name {
-		case "", ".":
-			continue
-		case "..":
-			directory = filepath.Dir(directory) // it holds no link
-			continue
-		}
-		next := filepath.Join(directory, name)
-		entry, err := os.Lstat(next)
-		if err != nil {
-			return err
-		}
-		if err := k.checkPlace(directory, entry); err != nil {
-			return err
-		}
-		if entry.Mode().Type() != fs.ModeSymlink {
-			directory = next
-			continue
-		}
-		if links++; links > 40 { // path_resolution(7)
-			return fmt.Errorf("%s: %w", path, syscall.ELOOP)
-		}
-		target, err := os.Readlink(next)
-		if err != nil {
-			return err
-		}
-		if filepath.IsAbs(target) {
-			directory = "/"
-		}
-		names = slices.Concat(strings.Split(target, "/"), names)
+	end, err := trail.Follow(path, k.checkPlace)
+	if err != nil {
+		return err
 	}
-	return k.checkFile(directory)
+	return k.checkFile(end)
 }
 
 // checkPlace refuses a directory where others can put something else in the
