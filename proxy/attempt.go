@@ -215,7 +215,7 @@ func (s *Settings) judgeSender(item spool.Item) policy.Decision {
 // suspended says that the sender is, whoever let the message go. Notices are
 // ours.
 func (a *attempt) suspended() bool {
-	_, is := a.runner.warden.suspension(KeysOf(a.item.Identity))
+	_, is := a.runner.warden.suspension(KeysOf(a.item.Identity), time.Now())
 	return is && !a.item.Identity.Notice
 }
 

@@ -64,16 +64,17 @@ func (s *session) measure(amount limit.Amount, now time.Time) (refusal smtp.Repl
 		m.claim.Return(amount)
 		m.claim.Refuse(now, amount)
 	}
-	reason := limitReason{text: "sending is restricted after: " + why, opens: until}
+	var reason limitReason
 	switch {
 	case !answer.Room:
 		reason = fullReason(answer)
-	case raised == 0 || m.own.Ladder.For(answer, 0) >= action:
+	case raised > 0 && m.own.Ladder.For(answer, 0) < action:
+		reason = limitReason{text: "sending is restricted after: " + why, opens: until}
+	default:
 		share := m.own.share(action)
-		reason = limitReason{
-			text: strconv.Itoa(share) + "% of the limit of " + answer.Limit.String() + " reached",
-			full: answer.Limit.String() + " of " + answer.Key, opens: m.claim.Clears(now, answer, amount, share),
-		}
+		reason = fullReason(answer)
+		reason.text = strconv.Itoa(share) + "% of the " + reason.text
+		reason.opens = m.claim.Clears(now, answer, amount, share)
 	}
 	s.transaction.full, s.transaction.opens = reason.full, reason.opens
 	return s.atLimit(action, reason)

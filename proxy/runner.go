@@ -156,13 +156,24 @@ func (r *Runner) holdSuspended(key string) {
 				continue
 			}
 			if claimed, ok := r.queue.Claim(item.ID); ok {
-				r.holdIfSuspended(claimed)
+				r.look(claimed, holdIfSuspended)
 			}
 		}
 	})
 }
 
-func (r *Runner) holdIfSuspended(claimed queue.Item) {
+// holdIfSuspended does it with one message; true if that goes back into the queue.
+func holdIfSuspended(a *attempt) (again bool) {
+	if !a.suspended() {
+		return true
+	}
+	a.decision = policy.Decision{Result: policy.Hold, Reason: textSuspended}
+	return a.hold(spool.HoldSuspended, textSuspended)
+}
+
+// look opens a message that was claimed from the queue, for something else than a
+// try, and ends the claim; do says whether the message goes back.
+func (r *Runner) look(claimed queue.Item, do func(*attempt) (again bool)) {
 	a := newAttempt(r, claimed)
 	again := true
 	defer func() { r.done(a.next, again) }()
@@ -175,10 +186,8 @@ func (r *Runner) holdIfSuspended(claimed queue.Item) {
 		return
 	}
 	defer func() { _ = message.Close() }()
-	if a.open(message); a.suspended() {
-		a.decision = policy.Decision{Result: policy.Hold, Reason: textSuspended}
-		again = a.hold(spool.HoldSuspended, textSuspended)
-	}
+	a.open(message)
+	again = do(a)
 }
 
 // load puts the messages of the spool that wait into the queue.
@@ -210,7 +219,7 @@ func (r *Runner) waitsForSettings(item spool.Item) bool {
 	case spool.HoldNoRelay, spool.HoldPolicy:
 		return true
 	case spool.HoldSuspended:
-		_, still := r.warden.suspension(KeysOf(item.Identity))
+		_, still := r.warden.suspension(KeysOf(item.Identity), time.Now())
 		return !still
 	}
 	return false

@@ -69,7 +69,9 @@ func (in *intake) screen() result {
 	d := in.transaction.delivery
 	d.write(in.session.traceField(in.transaction, time.Now()), true)
 	d.write(m.header, false)
-	if _, err := io.CopyBuffer(passing{d}, onlyReader{body}, make([]byte, dataBuffer)); err != nil {
+	buffer := dataBuffers.Get().(*[dataBuffer]byte)
+	defer dataBuffers.Put(buffer)
+	if _, err := io.CopyBuffer(passing{d}, onlyReader{body}, buffer[:]); err != nil {
 		return in.unscreened(err)
 	}
 	return d.finish()

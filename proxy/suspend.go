@@ -43,19 +43,15 @@ func (w *Warden) Suspend(s limit.Suspension) error {
 // suspendLater is Suspend for a session, which is one of those that will be
 // ended; Close waits for it.
 func (w *Warden) suspendLater(s limit.Suspension) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
+	if _, already := w.limits.Suspended(s.Since, s.Key); already || !w.begin() {
 		return
 	}
-	if _, already := w.limits.Suspended(s.Since, s.Key); already {
-		return
-	}
-	w.orders.Go(func() {
+	go func() { // Close waits for it
+		defer w.orders.Done()
 		if err := w.Suspend(s); err != nil {
 			w.log.Error("suspended, but that is not on disk", zap.String(logfields.Identity, s.Key), zap.Error(err))
 		}
-	})
+	}()
 }
 
 // Resume lets a sender go on; its messages leave the hold. by is who ordered it.
@@ -163,11 +159,11 @@ func (w *Warden) Close(context.Context) error {
 }
 
 // suspension is the one that a sender is under.
-func (w *Warden) suspension(k *Keys) (limit.Suspension, bool) {
+func (w *Warden) suspension(k *Keys, now time.Time) (limit.Suspension, bool) {
 	if w == nil {
 		return limit.Suspension{}, false
 	}
-	return w.limits.Suspended(time.Now(), k.Suspendable...)
+	return w.limits.Suspended(now, k.Suspendable...)
 }
 
 // Whom a suspension is for hears of it in these words.
@@ -178,12 +174,10 @@ const textSuspended = "identity suspended"
 func (s *session) suspended(by limit.Suspension) smtp.Reply {
 	t := s.transaction
 	t.decision = policy.Decision{Result: policy.Deny, Reason: textSuspended, Rule: t.decision.Rule}
-	if t.opens = by.Until; !t.opens.IsZero() {
-		t.decision.Result = policy.Defer
-	}
 	if by.Until.IsZero() {
 		return smtp.NewReply(550, smtp.EnhancedCode{5, 7, 1}, textSuspended)
 	}
+	t.decision.Result, t.opens = policy.Defer, by.Until
 	return smtp.NewReply(450, smtp.EnhancedCode{4, 7, 1}, textSuspended+", try again "+opening(by.Until))
 }
 

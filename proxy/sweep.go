@@ -32,7 +32,7 @@ func (r *Runner) sweep(now time.Time) {
 			continue
 		}
 		if claimed, ok := r.queue.Claim(item.ID); ok {
-			r.age(claimed, now)
+			r.look(claimed, func(a *attempt) bool { return a.age(now) })
 		}
 	}
 }
@@ -92,28 +92,17 @@ func (r *Runner) agesNow(settings *Settings, item spool.Item, now time.Time) boo
 	return r.tooOld(settings, item, now) || wantsDelayNotice(item)
 }
 
-// age gives up a message that is too old, or tells its sender of the delay.
-func (r *Runner) age(claimed queue.Item, now time.Time) {
-	a := newAttempt(r, claimed)
-	again := true
-	defer func() { r.done(a.next, again) }()
-	if ready, _ := a.settleFirst(); !ready {
-		return
-	}
-	message, err := r.spool.Read(claimed.ID)
-	if err != nil {
-		again = a.unreadable(err)
-		return
-	}
-	defer func() { _ = message.Close() }()
-	a.open(message)
+// age gives up a message that is too old, or tells its sender of the delay; true
+// if it goes back into the queue.
+func (a *attempt) age(now time.Time) (again bool) {
 	switch {
 	case a.tooOld(now):
 		a.err = errExpired
-		again = a.settle(now)
+		return a.settle(now)
 	case wantsDelayNotice(a.item):
 		a.tellDelay(now)
 	}
+	return true
 }
 
 var errExpired = errors.New("the message has waited for too long")

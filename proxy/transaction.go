@@ -87,7 +87,7 @@ func (s *session) refresh() {
 // is nothing.
 func (s *session) judgeMail() (refusal smtp.Reply) {
 	t := s.transaction
-	if by, is := s.server.warden.suspension(s.keys()); is {
+	if by, is := s.server.warden.suspension(s.keys(), s.transaction.began); is {
 		return s.mark(s.suspended(by))
 	}
 	switch t.decision = s.judgeSender(t.envelope.ReversePath); t.decision.Result {
