@@ -7,9 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
-	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,39 +125,14 @@ func (b *backend) Limits(_ context.Context, identity, rule string) ([]admin.Limi
 	return states, nil
 }
 
-// identityOfKey is what policy can know of an identity by its key, on a host that
-// knows its user.
+// identityOfKey is what policy can know of an identity by its key alone; unknown
+// where that is no key.
 func identityOfKey(key string) policy.Identity {
-	kind, name, _ := strings.Cut(key, ":")
-	switch kind {
-	case "uid":
-		uid, err := strconv.ParseUint(name, 10, 32)
-		if err != nil {
-			return policy.Identity{}
-		}
-		return localIdentity(uint32(uid))
-	case "container":
-		return policy.Identity{Proven: true, Placed: true, Container: name}
-	case "account":
-		return policy.Identity{Account: name}
-	}
-	return policy.Identity{}
-}
-
-// localIdentity is a user of this host, wherever it sends from.
-func localIdentity(uid uint32) policy.Identity {
-	id := policy.Identity{Proven: true, Placed: true, UID: uid}
-	known, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	who, err := ParseWho(key)
 	if err != nil {
-		return id
+		return policy.Identity{}
 	}
-	id.User = known.Username
-	groups, _ := known.GroupIds() // without them rules by group do not match
-	for _, gid := range groups {
-		if group, err := user.LookupGroupId(gid); err == nil {
-			id.Groups = append(id.Groups, group.Name)
-		}
-	}
+	id, _ := who.Identity() // complete but for the uid of a name, which a key has not
 	return id
 }
 

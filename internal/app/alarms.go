@@ -21,6 +21,7 @@ import (
 	"github.com/smtpwall/smtpwall/internal/guard"
 	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
 // alarms makes alerts of what happens: what the proxy's warden tells, what the
@@ -146,18 +147,17 @@ func attemptSentence(event *audit.Event) string {
 	return text
 }
 
-// senderOf is the key of whoever made an attempt.
+// senderOf is the key of whoever made an attempt, or the address of somebody
+// behind this host.
 func senderOf(event *audit.Event) string {
-	uid, known := event.PeerUID.Get()
-	switch {
-	case event.PeerContainer != "":
-		return "container:" + event.PeerContainer
-	case known:
-		return fmt.Sprint("uid:", uid)
-	case event.Source.IsValid():
+	kept := spool.Identity{Container: event.PeerContainer}
+	if uid, known := event.PeerUID.Get(); known {
+		kept.UID = &uid
+	}
+	if kept.UID == nil && kept.Container == "" && event.Source.IsValid() {
 		return "address:" + event.Source.Addr().String()
 	}
-	return "unknown"
+	return kept.Key()
 }
 
 // lookRegularly makes alerts of conditions that begin, and of their ends, until
