@@ -108,11 +108,18 @@ func (p *fakeProxy) told() []string {
 func (p *fakeProxy) serve(t *testing.T) (config string) {
 	t.Helper()
 	config = file(t, "[listen]\nadmin = \"DIR/a\"\n[delivery]\nspool = \"DIR/spool\"\n")
+	serveAdmin(t, config, admin.Options{Reader: p, Limits: p, Actor: p})
+	return config
+}
+
+// serveAdmin makes a proxy answer at the socket of a configuration.
+func serveAdmin(t *testing.T, config string, proxy admin.Options) {
+	t.Helper()
 	ln, err := admin.Listen(filepath.Join(filepath.Dir(config), "a"), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := admin.NewServer(admin.Options{Reader: p, Limits: p, Actor: p})
+	server := admin.NewServer(proxy)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }() // waited for in the clean-up
 	t.Cleanup(func() {
@@ -120,7 +127,6 @@ func (p *fakeProxy) serve(t *testing.T) (config string) {
 			t.Error(err)
 		}
 	})
-	return config
 }
 
 // letter is a message that came hours ago.

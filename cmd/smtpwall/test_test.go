@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -130,18 +129,7 @@ func (p *limitedProxy) Limits(_ context.Context, key, _ string) ([]admin.LimitSt
 // answers makes the proxy answer at the socket of a configuration.
 func (p *limitedProxy) answers(t *testing.T, config string) {
 	t.Helper()
-	ln, err := admin.Listen(filepath.Join(filepath.Dir(config), "a"), -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := admin.NewServer(admin.Options{Reader: p, Limits: p, Actor: p})
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }() // waited for in the clean-up
-	t.Cleanup(func() {
-		if err := errors.Join(server.Shutdown(context.Background()), <-ended); err != nil {
-			t.Error(err)
-		}
-	})
+	serveAdmin(t, config, admin.Options{Reader: p, Limits: p, Actor: p})
 }
 
 func TestTestAsksTheProxy(t *testing.T) {

@@ -63,17 +63,7 @@ func (b *directBed) start() {
 	g.direct.configure(b.options.Allow)
 	g.attempts.who = newAttributor(g.log)
 	g.attempts.who.procs.root = b.t.TempDir()
-	ctx, cancel := context.WithCancel(b.t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx) }() // ends by cancel, in end
-	b.guard = g
-	b.end = func() {
-		cancel()
-		if err := <-ended; err != nil {
-			b.t.Error(err)
-		}
-	}
-	synctest.Wait()
+	b.guard, b.end = g, runInBubble(b.t, g)
 }
 
 func (b *directBed) restartGuard() {

@@ -97,17 +97,23 @@ func (b *modeBed) start() {
 	g.clock, g.disk = b.clock.clock(), b.disk
 	g.attempts.who = newAttributor(g.log)
 	g.attempts.who.procs.root = b.dir
-	ctx, cancel := context.WithCancel(b.t.Context())
+	b.guard, b.end = g, runInBubble(b.t, g)
+}
+
+// runInBubble runs a guard of a synctest bubble until end is called, and returns
+// when it has started.
+func runInBubble(t *testing.T, g *Guard) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }() // ends by cancel, in end
-	b.guard = g
-	b.end = func() {
+	synctest.Wait()
+	return func() {
 		cancel()
 		if err := <-ended; err != nil {
-			b.t.Error(err)
+			t.Error(err)
 		}
 	}
-	synctest.Wait()
 }
 
 func (b *modeBed) restart() {
