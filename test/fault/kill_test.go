@@ -5,6 +5,7 @@
 package fault_test
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -22,9 +23,14 @@ func TestKillAtEveryStep(t *testing.T) {
 					t.Fatal("the story has no step")
 				}
 				h.kill()
+				unfinished := h.files("incoming")
 				h.start(plan{})
-				if left := h.files("incoming"); len(left) > 0 {
-					t.Errorf("unfinished messages are there after the start: %v", left)
+				// What is new there is of the running proxy: a message that it has
+				// delivered already leaves its file to be overwritten.
+				for _, left := range h.files("incoming") {
+					if slices.Contains(unfinished, left) {
+						t.Errorf("an unfinished message is there after the start: %v", left)
+					}
 				}
 				h.heal()
 				h.settle(t)
