@@ -57,12 +57,23 @@ func (r *Runner) giveUpHeld(id string, settings *Settings, now time.Time) {
 	after, postmaster := settings.HoldExpire, settings.Postmaster
 	r.ordering.Lock()
 	defer r.ordering.Unlock()
-	if _, active := r.queue.Remove(id); active { // it may go by now, and goes
+	_, active := r.queue.Remove(id)
+	if active { // it may go by now, and goes
+		return
+	}
+	a := newAttempt(r, queue.Item{ID: id})
+	if ready, again := a.settleFirst(); !ready {
+		if again {
+			r.queue.Add(a.next)
+		}
 		return
 	}
 	message, err := r.spool.Read(id)
 	if err != nil {
-		return // it is gone, or damaged and reported
+		if a.unreadable(err) { // for the moment
+			r.queue.Add(a.next)
+		}
+		return
 	}
 	defer func() { _ = message.Close() }()
 	switch item := message.Item; {
@@ -76,7 +87,6 @@ func (r *Runner) giveUpHeld(id string, settings *Settings, now time.Time) {
 			r.log.Error("message could not be taken from the spool", zap.String(logfields.Txn, id), zap.Error(err))
 		}
 	default:
-		a := newAttempt(r, queue.Item{ID: id, Identity: item.Identity.Key()})
 		a.open(message)
 		for i := range a.due {
 			a.due[i].fate, a.due[i].expired, a.due[i].Reply = failed, true, reasonUnreleased+" (held: "+item.Progress.Reason+")"

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/smtpwall/smtpwall/internal/durable/simdisk"
 	"github.com/smtpwall/smtpwall/internal/testkit"
 	"github.com/smtpwall/smtpwall/proxy/audit"
 	"github.com/smtpwall/smtpwall/proxy/limit"
@@ -303,6 +306,46 @@ func TestHeldMessageExpires(t *testing.T) {
 	// One to its sender; one that nobody can be told of, for the digest; and one waits for a relay.
 	if want := []string{"!suspended@example.net", "a@example.com", "no-relay@example.net"}; !slices.Equal(kept, want) {
 		t.Errorf("kept for %v, want %v", kept, want)
+	}
+}
+
+// On a disk that does not let go of an expired message its sender is told once;
+// one that cannot be read for a moment is not forgotten.
+func TestHeldMessageExpiresOnce(t *testing.T) {
+	b := newStand(t, map[string]string{"policy": "sites"})
+	b.settings.HoldExpire = time.Hour
+	disk := simdisk.New()
+	var broken atomic.Value
+	broken.Store("rename")
+	disk.Fail = func(step simdisk.Step) error {
+		if step.Op == broken.Load() && strings.HasSuffix(step.Name, ".hold") {
+			return syscall.EIO
+		}
+		return nil
+	}
+	b.useSpoolOn(t, disk)
+	r := b.newRunner(t)
+	r.warden = b.warden
+	b.keep(t, spool.Hold, spool.Progress{Hold: spool.HoldLimit, Reason: "because"}, "b@example.net")
+	now := time.Now().Add(2 * time.Hour)
+	r.sweep(now)
+	r.sweep(now.Add(time.Minute))
+	broken.Store("")
+	r.sweep(now.Add(2 * time.Minute))
+	if kept := b.kept(t); len(kept) != 1 {
+		t.Errorf("kept for %v, want one notice alone", kept)
+	}
+	id := b.keep(t, spool.Hold, spool.Progress{Hold: spool.HoldNoRelay}, "c@example.net")
+	item, err := b.spool.Show(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Add(item)
+	broken.Store("open")
+	waiting, _ := r.queue.Len()
+	r.sweep(now.Add(3 * time.Minute))
+	if after, _ := r.queue.Len(); after != waiting {
+		t.Errorf("%d messages wait after one could not be read, %d before", after, waiting)
 	}
 }
 
