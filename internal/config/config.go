@@ -129,6 +129,7 @@ type Firewall struct {
 	Port25          Port25
 	SubmissionPorts SubmissionPorts
 	AnyPort         AnyPort
+	DNSAnswers      DNSAnswers
 	Inside          []netip.Prefix // networks behind this host; forwarded traffic to them is left alone
 	Allow           []AllowEntry   // connections that are left alone, too; no two alike
 }
@@ -162,34 +163,29 @@ const (
 	SubmissionReject   SubmissionPorts = "reject"   // TCP reset
 )
 
+// DNSAnswers says whether the answers to the host's own look-ups are noted: they
+// tell which name a client that was redirected had dialled.
+type DNSAnswers string
+
+// What becomes of answers; they reach who asked in any case.
+const (
+	DNSAnswersNote   DNSAnswers = "note"
+	DNSAnswersIgnore DNSAnswers = "ignore"
+)
+
 // AnyPort is the treatment of SMTP on other ports.
 type AnyPort string
 
 // AnyPortOff leaves other ports alone.
 const AnyPortOff AnyPort = "off"
 
-// Certificates says where the listeners' certificates come from.
-type Certificates struct {
-	Source      CertificateSource
-	Certificate string // PEM chain; set with SourceFiles alone
-	Key         string // PEM key; set with SourceFiles alone
-}
-
-// CertificateSource names who issues the certificates.
-type CertificateSource string
-
-// Sources of certificates.
-const (
-	SourceLocal CertificateSource = "local" // our own local CA
-	SourceFiles CertificateSource = "files" // files that somebody else renews
-)
-
 // Account is a credential for peers that the kernel cannot vouch for. At least
-// one of Password and SCRAM is set.
+// one of Password, SCRAM and Certificates is set.
 type Account struct {
-	Name     string
-	Password string // "$argon2id$…" or "$2b$…"
-	SCRAM    string // "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", RFC 5803 section 3
+	Name         string
+	Password     string     // "$argon2id$…" or "$2b$…"
+	SCRAM        string     // "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey", RFC 5803 section 3
+	Certificates [][32]byte // SHA-256 of client certificates in DER; no other account has one of them
 }
 
 // Session bounds what one session, and all of them, may cost.

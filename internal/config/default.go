@@ -26,8 +26,8 @@ func Default() *Config {
 			Socket:      "/run/smtpwall/submit.sock",
 			Admin:       "/run/smtpwall/admin.sock",
 		},
-		Firewall:     Firewall{Port25: Port25Reject, SubmissionPorts: SubmissionRedirect, AnyPort: AnyPortOff},
-		Certificates: Certificates{Source: SourceLocal},
+		Firewall:     Firewall{Port25: Port25Reject, SubmissionPorts: SubmissionRedirect, AnyPort: AnyPortOff, DNSAnswers: DNSAnswersNote},
+		Certificates: defaultCertificates(),
 		Policy:       defaultPolicy(),
 		Session: Session{
 			MaxMessage:         50 << 20,
@@ -39,6 +39,21 @@ func Default() *Config {
 		},
 		Audit: Audit{Directory: "/var/log/smtpwall"},
 		Log:   Log{Level: LevelInfo},
+	}
+}
+
+// defaultCertificates needs nobody but this host. With source = "acme" alone it
+// needs port 80.
+func defaultCertificates() Certificates {
+	return Certificates{
+		Source:          SourceLocal,
+		Issuers:         []Issuer{{Directory: LetsEncrypt}},
+		Challenge:       ChallengeHTTP,
+		HTTPPort:        80,  // RFC 8555 section 8.3
+		TLSALPNPort:     443, // RFC 8737 section 3
+		DNS:             DNSUpdate{Algorithm: "hmac-sha256", Propagation: 2 * time.Minute},
+		MinVersion:      TLS12,
+		RedirectedNames: []string{"*"},
 	}
 }
 
