@@ -89,7 +89,7 @@ func (c *Client) get(ctx context.Context, path string, value any) error {
 
 // Items calls yield with each message that the filter matches, in no order.
 func (c *Client) Items(ctx context.Context, f spool.Filter, yield func(spool.Item) error) error {
-	return c.stream(ctx, pathList, f, func(l line) error {
+	return c.filter(ctx, pathList, f, func(l line) error {
 		if l.Item == nil {
 			return nil
 		}
@@ -100,7 +100,7 @@ func (c *Client) Items(ctx context.Context, f spool.Filter, yield func(spool.Ite
 // Act does op to each message that the filter matches. The filter must name
 // states, all of them op's.
 func (c *Client) Act(ctx context.Context, op Op, f spool.Filter, done func(Outcome)) error {
-	return c.stream(ctx, pathAct+url.PathEscape(string(op)), f, func(l line) error {
+	return c.filter(ctx, pathAct+url.PathEscape(string(op)), f, func(l line) error {
 		if l.Outcome != nil {
 			done(*l.Outcome)
 		}
@@ -136,12 +136,17 @@ type content struct {
 	io.Closer
 }
 
-// stream posts a filter and goes through the lines of the answer.
-func (c *Client) stream(ctx context.Context, path string, f spool.Filter, each func(line) error) error {
+// filter posts a filter and goes through the lines of the answer.
+func (c *Client) filter(ctx context.Context, path string, f spool.Filter, each func(line) error) error {
 	body, err := json.Marshal(f)
 	if err != nil {
 		return fmt.Errorf("asking the proxy: %w", err)
 	}
+	return c.stream(ctx, path, body, each)
+}
+
+// stream posts a body and goes through the lines of the answer.
+func (c *Client) stream(ctx context.Context, path string, body []byte, each func(line) error) error {
 	response, err := c.ask(ctx, http.MethodPost, path, body)
 	if err != nil {
 		return err

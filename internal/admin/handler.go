@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -20,15 +21,16 @@ const maxErrorText = 16 << 10
 
 // handler answers requests.
 type handler struct {
-	reader Reader
-	limits LimitReader
-	actor  Actor
-	log    *zap.Logger
+	reader    Reader
+	limits    LimitReader
+	actor     Actor
+	certifier Certifier
+	log       *zap.Logger
 }
 
 // NewHandler answers the API's requests. Who asks must have been let in before.
 func NewHandler(o Options) http.Handler {
-	h := &handler{reader: o.Reader, limits: o.Limits, actor: o.Actor, log: o.Logger}
+	h := &handler{reader: o.Reader, limits: o.Limits, actor: o.Actor, certifier: o.Certifier, log: o.Logger}
 	if h.log == nil {
 		h.log = zap.NewNop()
 	}
@@ -42,6 +44,10 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET "+pathSuspend, h.suspensions)
 	mux.HandleFunc("POST "+pathSuspend, h.suspend)
 	mux.HandleFunc("DELETE "+pathSuspend, h.resume)
+	if h.certifier != nil {
+		mux.HandleFunc("GET "+pathCertificates, h.certificates)
+		mux.HandleFunc("POST "+pathRenew, h.renew)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), workTime)
 		defer cancel()
@@ -181,6 +187,9 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, value any) err
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("there is more after it")
 	}
+	// requestTime was for the request. net/http takes the end of it for the
+	// client's going away, however long the answer still takes.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return nil
 }
 

@@ -27,10 +27,11 @@ const (
 
 // Options say what a server answers with.
 type Options struct {
-	Reader Reader
-	Limits LimitReader
-	Actor  Actor
-	Logger *zap.Logger // nil is none
+	Reader    Reader
+	Limits    LimitReader
+	Actor     Actor
+	Certifier Certifier   // nil: certificates cannot be asked for
+	Logger    *zap.Logger // nil is none
 }
 
 // Server answers on the admin socket. Make it with NewServer.

@@ -11,6 +11,9 @@ const (
 	pathAct      = "/v1/operations/" // POST a spool.Filter, with an Op: a line each
 	pathLimits   = "/v1/limits"      // GET with ?identity=KEY&rule=NAME: a list of LimitState
 	pathSuspend  = "/v1/suspensions" // GET: a list of limit.Suspension; POST one; DELETE with ?key=KEY
+
+	pathCertificates = "/v1/certificates"       // GET: a list of Certificate
+	pathRenew        = "/v1/certificates/renew" // POST a renewal: a line if it failed
 )
 
 const (
@@ -31,6 +34,8 @@ const (
 	maxFilter = 4 << 20
 	// maxSuspension bounds that of a suspension.
 	maxSuspension = 64 << 10
+	// maxRenewal bounds that of an order to renew.
+	maxRenewal = 64 << 10
 )
 
 // line is one line of a streamed answer: one of the three. Error is the last.
