@@ -49,6 +49,9 @@ type Options struct {
 	// NoTimeouts is for kernels that cannot set the times of connection
 	// tracking for some connections only: redirected ones are remembered longer.
 	NoTimeouts bool
+	// DNSAnswers copies answers of name servers to AnswerGroup, in enforce mode
+	// where something is redirected.
+	DNSAnswers bool
 	// Relays are the approved relays. Any port will do; on a port that is no
 	// mail port, everybody but the proxy is refused at these addresses only.
 	Relays []netip.AddrPort

@@ -17,7 +17,7 @@ const (
 func recordRules(count, prefix string) []Rule {
 	return []Rule{
 		{Verdict{Jump, count}},
-		{Handshake{SYN}, Limit{LogRate, LogBurst}, Log{prefix, LogGroup}},
+		{Handshake{SYN}, Limit{LogRate, LogBurst}, Log{Prefix: prefix, Group: LogGroup}},
 	}
 }
 

@@ -169,7 +169,13 @@ func (t Limit) String() string {
 	return fmt.Sprintf("limit rate %d/second burst %d packets", t.Rate, t.Burst)
 }
 
-func (t Log) String() string      { return fmt.Sprintf("log prefix %q group %d", t.Prefix, t.Group) }
+func (t Log) String() string {
+	if t.Snap == 0 {
+		return fmt.Sprintf("log prefix %q group %d", t.Prefix, t.Group)
+	}
+	return fmt.Sprintf("log prefix %q group %d snaplen %d", t.Prefix, t.Group, t.Snap)
+}
+
 func (t Count) String() string    { return fmt.Sprintf("counter name %q", t.Counter) }
 func (t Redirect) String() string { return fmt.Sprintf("redirect to :%d", t.Port) }
 func (t Reset) String() string    { return "reject with tcp reset" }

@@ -63,6 +63,8 @@ func goldens(t *testing.T) map[string]Ruleset {
 	allowing := allowOptions()
 	watching := allowOptions()
 	watching.Mode = Observe
+	answers := goldenOptions()
+	answers.DNSAnswers = true
 	from := func(f func(Options) (Ruleset, error), o Options) Ruleset {
 		r, err := f(o)
 		if err != nil {
@@ -80,6 +82,7 @@ func goldens(t *testing.T) map[string]Ruleset {
 		"enforce-allow":    from(New, allowing),
 		"lock-allow":       from(NewLock, allowing),
 		"observe-allow":    from(New, watching),
+		"enforce-answers":  from(New, answers),
 	}
 }
 

@@ -18,6 +18,7 @@ func New(o Options) (Ruleset, error) {
 		Chains:   blockChains(o, priorityNAT, priorityFilter),
 	}
 	r.Chains = append(r.Chains, recordChains()...)
+	noteAnswers(o, r.Chains)
 	return report(r), nil
 }
 

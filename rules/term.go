@@ -22,6 +22,7 @@ const (
 	TCPSPort Field = "tcp sport"
 	TCPDPort Field = "tcp dport"
 	TCPFlags Field = "tcp flags"
+	UDPSPort Field = "udp sport"
 	IP4Src   Field = "ip saddr"
 	IP4Dst   Field = "ip daddr"
 	IP6Src   Field = "ip6 saddr"
@@ -63,7 +64,7 @@ type Term interface {
 }
 
 // Is matches packets whose Field has (or with Not: has not) a value. Only
-// L4Proto, IIF, OIF, SKUID, SKGID and TCPDPort are compared in this way.
+// L4Proto, IIF, OIF, SKUID, SKGID, TCPDPort and UDPSPort are compared in this way.
 type Is struct {
 	Field Field
 	Not   bool
@@ -128,6 +129,7 @@ type Limit struct{ Rate, Burst uint32 }
 type Log struct {
 	Prefix string
 	Group  uint16
+	Snap   uint32 // octets of the packet at most; 0 is as many as the reader wants
 }
 
 // Count adds the packet to a named counter.

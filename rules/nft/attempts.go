@@ -41,7 +41,8 @@ func OpenAttempts(group uint16) (*AttemptReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := openNflog(group)
+	// Headers only: no octet of anybody's mail.
+	log, err := openNflog(group, delivery{copyRange: 256, threshold: 32})
 	if err != nil {
 		return nil, errors.Join(err, links.close())
 	}

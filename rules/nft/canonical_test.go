@@ -19,6 +19,8 @@ func testRulesets(t *testing.T) []rules.Ruleset {
 		ProxyUID: 990,
 		Redirect: map[uint16]uint16{465: 465, 587: 587, 2525: 12525},
 		Inside:   []netip.Prefix{netip.MustParsePrefix("10.1.16.0/20"), netip.MustParsePrefix("2001:db8:c::/64")},
+
+		DNSAnswers: true,
 	}
 	plain, err := rules.New(o)
 	if err != nil {

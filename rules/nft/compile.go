@@ -14,8 +14,9 @@ import (
 // compiler turns the terms of one rule into expressions, and remembers what the
 // expressions so far have made sure of, as nft does.
 type compiler struct {
-	exprs         []expr.Any
-	tcp, ip4, ip6 bool
+	exprs     []expr.Any
+	ip4, ip6  bool
+	transport byte // 0 as long as any will do
 }
 
 func compileRule(r rules.Rule) []expr.Any {
@@ -38,6 +39,8 @@ func (c *compiler) term(t rules.Term) {
 		c.handshake(t)
 	case rules.Renumbered:
 		c.renumbered()
+	case rules.Answering:
+		c.add(&expr.Ct{Key: expr.CtKeyDIRECTION, Register: register(0)}, equal([]byte{directionReply}))
 	case rules.SetTimeout:
 		c.add(&expr.Objref{Type: int(nftables.ObjTypeCtTimeout), Name: rules.Closing})
 	case rules.LocalDestination:
@@ -56,7 +59,7 @@ func (c *compiler) term(t rules.Term) {
 	case rules.Limit:
 		c.add(&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(t.Rate), Unit: expr.LimitTimeSecond, Burst: t.Burst})
 	case rules.Log:
-		c.add(&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX, Group: t.Group, Data: []byte(t.Prefix)})
+		c.log(t)
 	case rules.Count:
 		c.add(&expr.Objref{Type: int(nftables.ObjTypeCounter), Name: t.Counter})
 	case rules.Redirect:
@@ -110,9 +113,9 @@ func (c *compiler) depend(f field) {
 		c.ip6 = true
 		c.compare(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6)
 	}
-	if f.transport && !c.tcp {
-		c.tcp = true
-		c.compare(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP)
+	if f.transport != 0 && c.transport != f.transport {
+		c.transport = f.transport
+		c.compare(expr.MetaKeyL4PROTO, f.transport)
 	}
 }
 
@@ -121,8 +124,8 @@ func (c *compiler) compare(key expr.MetaKey, value byte) {
 }
 
 func (c *compiler) is(t rules.Is) {
-	if t.Field == rules.L4Proto {
-		c.tcp = c.tcp || t.Value == unix.IPPROTO_TCP
+	if t.Field == rules.L4Proto && !t.Not {
+		c.transport = byte(t.Value)
 	}
 	test := equal(value(t))
 	if t.Not {
@@ -192,6 +195,18 @@ func (c *compiler) handshake(t rules.Handshake) {
 	}
 	c.add(append(c.load([]rules.Field{rules.TCPFlags}), mask([]byte{flagSYN | flagACK}), test)...)
 }
+
+func (c *compiler) log(t rules.Log) {
+	log := &expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX, Group: t.Group, Data: []byte(t.Prefix)}
+	if t.Snap > 0 {
+		log.Key |= 1 << unix.NFTA_LOG_SNAPLEN
+		log.Snaplen = t.Snap
+	}
+	c.add(log)
+}
+
+// directionReply is IP_CT_DIR_REPLY.
+const directionReply = 1
 
 // statusSNAT is IPS_SRC_NAT of a tracked connection.
 const statusSNAT = 0x10

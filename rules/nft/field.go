@@ -14,10 +14,11 @@ import (
 
 // field says how a rules.Field is loaded and stored.
 type field struct {
-	size              int
-	kind              nftables.SetDatatype // of a set's key; zero if it is never part of one
-	load              func(register uint32) expr.Any
-	transport, v4, v6 bool // what must be known of the packet first
+	size      int
+	kind      nftables.SetDatatype // of a set's key; zero if it is never part of one
+	load      func(register uint32) expr.Any
+	v4, v6    bool // what must be known of the packet first
+	transport byte // and of what protocol it must be; 0 is any
 }
 
 // fieldOf returns what there is to know about a field. An unknown field is a
@@ -37,11 +38,13 @@ func fieldOf(f rules.Field) field {
 	case rules.SKGID:
 		return metaField(expr.MetaKeySKGID, 4, nftables.SetDatatype{})
 	case rules.TCPSPort:
-		return portField(0, 2)
+		return transportField(unix.IPPROTO_TCP, 0, 2)
 	case rules.TCPDPort:
-		return portField(2, 2)
+		return transportField(unix.IPPROTO_TCP, 2, 2)
 	case rules.TCPFlags:
-		return portField(13, 1)
+		return transportField(unix.IPPROTO_TCP, 13, 1)
+	case rules.UDPSPort:
+		return transportField(unix.IPPROTO_UDP, 0, 2)
 	case rules.IP4Src:
 		return addrField(12, 4)
 	case rules.IP4Dst:
@@ -64,8 +67,8 @@ func metaField(key expr.MetaKey, size int, kind nftables.SetDatatype) field {
 	}}
 }
 
-func portField(offset, size uint32) field {
-	return field{size: int(size), kind: nftables.TypeInetService, transport: true, load: func(r uint32) expr.Any {
+func transportField(protocol byte, offset, size uint32) field {
+	return field{size: int(size), kind: nftables.TypeInetService, transport: protocol, load: func(r uint32) expr.Any {
 		return &expr.Payload{DestRegister: r, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: size}
 	}}
 }

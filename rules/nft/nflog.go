@@ -26,20 +26,20 @@ type nflogReader struct {
 }
 
 // openNflog binds a new socket, in the calling thread's network namespace.
-func openNflog(group uint16) (*nflogReader, error) {
+func openNflog(group uint16, d delivery) (*nflogReader, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log socket: %w", err)
 	}
 	r := &nflogReader{conn: conn}
-	if err := r.bind(group); err != nil {
+	if err := r.bind(group, d); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("binding to log group %d: %w", group, err)
 	}
 	return r, nil
 }
 
-func (r *nflogReader) bind(group uint16) error {
+func (r *nflogReader) bind(group uint16, d delivery) error {
 	if err := r.conn.SetReadBuffer(nflogBuffer); err != nil {
 		return fmt.Errorf("growing the receive buffer: %w", err)
 	}
@@ -47,7 +47,7 @@ func (r *nflogReader) bind(group uint16) error {
 	if err := r.conn.SetOption(netlink.NoENOBUFS, true); err != nil {
 		return fmt.Errorf("switching ENOBUFS off: %w", err)
 	}
-	request, err := nflogBind(group)
+	request, err := nflogBind(group, d)
 	if err != nil {
 		return err
 	}

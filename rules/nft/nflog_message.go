@@ -115,21 +115,23 @@ func takeUint32(value []byte, to *uint32) error {
 	return nil
 }
 
+// delivery is how packets of a group arrive.
+type delivery struct {
+	copyRange uint32 // octets of a packet at most
+	threshold uint32 // packets are kept back until there are so many, or for 1/100 s
+}
+
 // nflogBind is the one message that binds a socket to a group and sets up the
 // delivery. In one message, because packets arrive as soon as it is bound.
-func nflogBind(group uint16) (netlink.Message, error) {
-	const (
-		copyRange = 256 // headers only: no octet of anybody's mail
-		threshold = 32  // packets kept back at most …
-		timeout   = 1   // … for 1/100 s; the default is 100 packets or 1 s
-	)
-	mode := append(binary.BigEndian.AppendUint32(nil, copyRange), nflogCopyPacket, 0)
+func nflogBind(group uint16, d delivery) (netlink.Message, error) {
+	const timeout = 1 // in 1/100 s; the default is 1 s
+	mode := append(binary.BigEndian.AppendUint32(nil, d.copyRange), nflogCopyPacket, 0)
 	ae := netlink.NewAttributeEncoder()
 	ae.ByteOrder = binary.BigEndian
 	ae.Uint8(nflogConfigCommand, nflogCommandBind)
 	ae.Bytes(nflogConfigMode, mode)
 	ae.Uint16(nflogConfigFlags, nflogFlagSequence)
-	ae.Uint32(nflogConfigThreshold, threshold)
+	ae.Uint32(nflogConfigThreshold, d.threshold)
 	ae.Uint32(nflogConfigTimeout, timeout)
 	attrs, err := ae.Encode()
 	if err != nil {

@@ -23,6 +23,8 @@ func TestFirewallGoldens(t *testing.T) {
 	goldenAllow(&allow)
 	goldenAllow(&watch)
 	watch.Mode = rules.Observe
+	answers := goldenFirewallOptions()
+	answers.DNSAnswers = true
 	for _, c := range []struct {
 		golden, lock string
 		options      rules.Options
@@ -33,6 +35,7 @@ func TestFirewallGoldens(t *testing.T) {
 		{"enforce-inside", "", inside},
 		{"enforce-allow", "lock-allow", allow},
 		{"observe-allow", "", watch},
+		{"enforce-answers", "lock-redirect", answers},
 	} {
 		t.Run(c.golden, func(t *testing.T) {
 			f := newFirewall(t, nft.Options{Lock: true})

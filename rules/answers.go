@@ -1,0 +1,49 @@
+package rules
+
+import "slices"
+
+// AnswerGroup is the NFLOG group that answers of name servers are copied to, so
+// that the names are known by which the host looked up an address that it then
+// connects to. Of the host's answers AnswerRate a second are, and as many of those
+// that are forwarded, each cut off after AnswerSnap octets of its packet.
+const (
+	AnswerGroup = 2553
+	AnswerRate  = 1000
+	AnswerBurst = 1000
+	AnswerSnap  = 4096
+)
+
+// PrefixAnswer is that of their NFLOG packets.
+const PrefixAnswer = "smtpwall dns "
+
+const portDNS = 53
+
+// Answering matches packets that connection tracking knows as answers to what
+// went the other way. It never begins a connection, and no verdict depends on it.
+type Answering struct{}
+
+func (Answering) term() {}
+
+func (Answering) String() string { return "ct direction reply" }
+
+// notesAnswers says whether answers are copied: only where certificates are made
+// for redirected connections, which have switched connection tracking on already.
+func (o Options) notesAnswers() bool { return o.DNSAnswers && o.redirects() }
+
+// noteAnswers makes the chains that answers come in by, from other hosts and from
+// resolvers of this one, copy them. Whatever becomes of the copy, the packet goes
+// on as it would without: there is no verdict.
+func noteAnswers(o Options, chains []Chain) {
+	if !o.notesAnswers() {
+		return
+	}
+	for _, name := range []string{chainFilterIn, chainFilterFwd} {
+		at := slices.IndexFunc(chains, func(c Chain) bool { return c.Name == name })
+		chains[at].Rules = append(chains[at].Rules, Rule{
+			Is{Field: UDPSPort, Value: portDNS},
+			Answering{},
+			Limit{AnswerRate, AnswerBurst},
+			Log{Prefix: PrefixAnswer, Group: AnswerGroup, Snap: AnswerSnap},
+		})
+	}
+}
