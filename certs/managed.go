@@ -73,6 +73,21 @@ func (m *managed) certificate() *tls.Certificate {
 	return &found[0].Certificate
 }
 
+// renew issues a new certificate and shows it from now on.
+func (m *managed) renew(ctx context.Context) error {
+	old := m.cache.AllMatchingCertificates(m.subject)
+	if err := m.config.RenewCertSync(ctx, m.subject, true); err != nil {
+		return fmt.Errorf("issuing the host's certificate: %w", err)
+	}
+	if _, err := m.config.CacheManagedCertificate(ctx, m.subject); err != nil {
+		return fmt.Errorf("issuing the host's certificate: %w", err)
+	}
+	for _, c := range old {
+		m.cache.Remove([]string{c.Hash()})
+	}
+	return nil
+}
+
 // close ends the maintenance. Handshakes that still hold m are served from what it has.
 func (m *managed) close() { m.cache.Stop() }
 

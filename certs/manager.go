@@ -21,12 +21,22 @@ type Manager struct {
 	closed bool
 }
 
-// Certificate describes one that is in use.
+// Certificate describes one that is in use, or one that is wanted and not there yet: that one has no times, serial
+// number, fingerprint and issuer.
 type Certificate struct {
-	Names    []string  // DNS names, then IP addresses; of a CA, its own name
-	Issuer   string    // common name of the issuer
-	NotAfter time.Time // when it ends; a renewal comes long before
-	Source   string    // "local", "files", or "local-ca" for the root of the local CA
+	Name        string    // by which Renew knows it; of a CA, its own name
+	Names       []string  // DNS names, then IP addresses; of a CA, its own name
+	Source      string    // "local", "files", "acme", or "local-ca" for the root of the local CA
+	Issuer      string    // common name of the issuer
+	Serial      string    // in hexadecimal
+	Fingerprint string    // SHA-256 of the DER form, in hexadecimal
+	NotBefore   time.Time // when it begins
+	NotAfter    time.Time // when it ends; a renewal comes long before
+	RenewAfter  time.Time // when it is renewed; zero: not by us
+	Serving     bool      // shown to clients that ask for its names
+	LastError   string    // why the last attempt to get a new one failed, in the CA's words; "" if it did not
+	ErrorAt     time.Time // when that was
+	NextTry     time.Time // when the next attempt comes; zero if there is none or it is not known
 }
 
 // Open makes or loads the local CA, issues the host's certificate, and keeps both sources fresh until Close. The

@@ -3,6 +3,7 @@ package certs
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -17,6 +18,8 @@ const (
 	SourceLocal Source = "local"
 	// SourceFiles is a certificate and a key in PEM files that another program keeps.
 	SourceFiles Source = "files"
+	// SourceACME is a CA that speaks ACME (RFC 8555).
+	SourceACME Source = "acme"
 )
 
 // DefaultLeafLifetime is the lifetime of the certificates that the local CA issues.
@@ -40,6 +43,22 @@ type Options struct {
 	Addresses []netip.Addr
 	// CertificateFile and KeyFile are the PEM files of SourceFiles; the certificate's comes with its chain.
 	CertificateFile, KeyFile string
+	// ACME is for SourceACME, and ignored with another.
+	ACME ACMEOptions
+	// HTTPListeners and TLSALPNListeners are where a CA's challenges come in. Open takes them over: it answers them at
+	// once, whatever the source, and closes them when it fails; Close closes them. Reload ignores both fields.
+	HTTPListeners, TLSALPNListeners []net.Listener
+	// MinVersion is the least version of TLS that clients may speak: tls.VersionTLS12, which 0 stands for, or
+	// tls.VersionTLS13.
+	MinVersion uint16
+	// ClientCertificates asks each client for a certificate, and takes any or none: who reads it has to judge it.
+	ClientCertificates bool
+	// CANames are the name constraints (RFC 5280, section 4.2.1.10) of the local CA when it is made: domains, each with
+	// all below it, and networks. None: no constraint.
+	CANames []string
+	// LookedUp returns the names by which the host itself looked an address up, the newest first. Handshakes call it,
+	// several at once. Nil knows none.
+	LookedUp func(address netip.Addr) []string
 	// AllowName is asked once before the local CA signs a name, in lower case, that the client of a redirected
 	// connection asked for; it is not asked again while the certificate is kept. Handshakes call it, several at once,
 	// and wait for it. Nil allows every host name.
@@ -90,8 +109,8 @@ func (o Options) normalised() (Options, error) {
 // check reports every wrong option at once, because an administrator mends them at once.
 func (o Options) check() error {
 	var errs []error
-	if o.Source != SourceLocal && o.Source != SourceFiles {
-		errs = append(errs, fmt.Errorf("certificate source %q is neither %q nor %q", o.Source, SourceLocal, SourceFiles))
+	if o.Source != SourceLocal && o.Source != SourceFiles && o.Source != SourceACME {
+		errs = append(errs, fmt.Errorf("certificate source %q is none of %q, %q and %q", o.Source, SourceLocal, SourceFiles, SourceACME))
 	}
 	if o.Directory == "" {
 		errs = append(errs, errors.New("no directory for the local CA"))
