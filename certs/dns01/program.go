@@ -1,0 +1,86 @@
+package dns01
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/alert"
+)
+
+const (
+	programTime = 2 * time.Minute
+	// programAfter is how long, after its end, a program's children may hold
+	// its output.
+	programAfter = time.Second
+	maxOutput    = 1024 // octets at the end of a program's output that reach an error
+)
+
+// run runs a program with no input, no environment but a PATH, and no shell. It
+// is killed, with all that it started in its process group, when its time is
+// over. One that others can replace by then is not run.
+func run(ctx context.Context, limit time.Duration, argv []string) error {
+	if err := alert.CheckProgram(argv[0]); err != nil {
+		return fmt.Errorf("not running the program %s: %w", argv[0], err)
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	output := &tail{room: maxOutput}
+	command := exec.CommandContext(limited, argv[0], argv[1:]...)
+	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	command.Dir = "/"
+	command.Stdout, command.Stderr = output, output
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return killGroup(command.Process.Pid) }
+	command.WaitDelay = programAfter
+	err := command.Run()
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it ended well, and left a child that goes on
+		return nil
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case limited.Err() != nil:
+		err = fmt.Errorf("ended after %v", limit)
+	}
+	if text := output.lines(); len(text) > 0 {
+		return fmt.Errorf("running %s: %w: %q", argv[0], err, text)
+	}
+	return fmt.Errorf("running %s: %w", argv[0], err)
+}
+
+func killGroup(leader int) error {
+	err := syscall.Kill(-leader, syscall.SIGKILL)
+	if errors.Is(err, syscall.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return err
+}
+
+// tail keeps the last octets written to it.
+type tail struct {
+	text []byte
+	room int
+	cut  bool
+}
+
+func (t *tail) Write(octets []byte) (int, error) {
+	t.text = append(t.text, octets...)
+	if over := len(t.text) - t.room; over > 0 {
+		t.text, t.cut = append([]byte(nil), t.text[over:]...), true
+	}
+	return len(octets), nil
+}
+
+// lines gives what is there, from the start of a line if there is one.
+func (t *tail) lines() []byte {
+	text := bytes.TrimSpace(t.text)
+	if _, rest, found := bytes.Cut(text, []byte("\n")); t.cut && found {
+		return rest
+	}
+	return text
+}
