@@ -9,6 +9,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/auth"
 	"github.com/smtpwall/smtpwall/proxy/policy"
 )
 
@@ -18,14 +19,17 @@ func (s *session) sessionEvent(kind audit.Kind) *audit.Event {
 		Time: time.Now(), Kind: kind, Session: s.id, Listener: string(s.role),
 		PeerUser: s.peer.User, PeerPID: s.peer.PID, PeerExe: s.peer.Exe,
 		PeerUnit: s.peer.Unit, PeerContainer: s.peer.Container,
-		Source: s.peer.Remote, OrigDst: s.peer.OriginalDst, AuthID: s.account,
+		Source: s.peer.Remote, OrigDst: s.peer.OriginalDst, TLSName: s.serverName, AuthID: s.account,
 		Duration: time.Since(s.began),
 	}
 	if s.peer.Proven {
 		event.PeerUID = audit.KnownUID(s.peer.UID)
 	}
 	if s.tls != nil {
-		event.TLSVersion, event.TLSName = tls.VersionName(s.tls.Version), s.tls.ServerName
+		event.TLSVersion = tls.VersionName(s.tls.Version)
+	}
+	if s.certificate != nil {
+		event.ClientCertificate = s.certificate.Fingerprint.String()
 	}
 	return event
 }
@@ -64,8 +68,19 @@ func (s *session) writeTransactionEvent(t *transaction) {
 // something was wrong with it, or in which somebody guessed at a password.
 func (s *session) writeSessionEvent() {
 	event := s.sessionEvent(audit.KindSession)
-	event.Error, event.Count = cmp.Or(s.trouble, "authentication failed"), uint64(s.refused)
+	event.Error, event.Count = cmp.Or(s.trouble, s.failedLogin()), uint64(s.refused)
 	s.write(event)
+}
+
+// failedLogin says why of a certificate, which is somebody's to put right; of a
+// password there is no more to say.
+func (s *session) failedLogin() string {
+	const failed = "authentication failed"
+	switch s.lastGuess {
+	case auth.ErrUnknownCertificate, auth.ErrExpired, auth.ErrNotYetValid:
+		return failed + ": " + s.lastGuess.Error()
+	}
+	return failed
 }
 
 func (s *session) write(event *audit.Event) {

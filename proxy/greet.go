@@ -1,14 +1,8 @@
 package proxy
 
 import (
-	"context"
-	"crypto/tls"
-	"net"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/proxy/smtp"
 )
@@ -72,51 +66,9 @@ func (s *session) startTLS(smtp.Command) {
 		return
 	}
 	// Everything that was said in clear is forgotten (RFC 3207 section 4.2).
-	s.state, s.helo, s.extended, s.account, s.loggedIn = stateConnected, "", false, "", false
+	s.state, s.helo, s.extended = stateConnected, "", false
+	s.logOut()
 	s.senderChanged()
-}
-
-// handshake puts TLS on. When it fails the connection is closed: there is
-// nothing that can be said in clear.
-func (s *session) handshake() bool {
-	s.mute = true
-	inner := s.raw
-	if s.peer.OriginalDst.IsValid() {
-		inner = redirectedConn{s.raw, s.peer.OriginalDst}
-	}
-	conn := tls.Server(inner, s.settings.TLS)
-	deadline := time.Now().Add(s.settings.Limits.HandshakeTimeout)
-	_ = s.raw.SetDeadline(deadline)
-	s.readBy, s.writeBy = deadline, deadline
-	ctx, cancel := context.WithDeadline(s.ctx, deadline)
-	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		s.trouble = "TLS handshake failed: " + err.Error()
-		s.closing = true
-		return false
-	}
-	state := conn.ConnectionState()
-	s.conn, s.tls, s.mute = conn, &state, false
-	s.reader.Reset(source{s}) // nothing that was read in clear survives
-	quickAck(s.raw)
-	return true
-}
-
-// quickAck acknowledges the client's Finished at once. A TLS 1.3 server has
-// nothing to say after it, so the kernel would delay the ACK, and a client with
-// Nagle's algorithm on would hold its EHLO for 40 ms.
-func quickAck(conn net.Conn) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
-	})
 }
 
 func (s *session) noop(smtp.Command) { s.reply(250, smtp.EnhancedCode{2, 0, 0}, "ok") }

@@ -23,7 +23,7 @@ func (s *session) authenticator() authenticator {
 	case s.role == Intercepted:
 		return auth.AcceptAny{}
 	case s.settings.Accounts != nil:
-		return s.settings.Accounts
+		return s.settings.Accounts.For(s.certificate)
 	}
 	return nil
 }
@@ -57,23 +57,30 @@ func (s *session) authenticate(c smtp.Command) {
 	if !s.pause(s.server.throttle.Delay(s.peerKey, time.Now())) {
 		return
 	}
-	account, err := s.exchange(c.Arg)
+	login, err := s.exchange(c.Arg)
 	var refusal auth.Error
 	switch {
 	case err == nil:
-		s.account, s.loggedIn = account, true
+		s.account, s.login, s.loggedIn = login.Account, login, true
 		s.senderChanged()
 		s.reply(235, smtp.EnhancedCode{2, 7, 0}, "authentication succeeded")
 	case errors.As(err, &refusal):
-		if s.role != Intercepted && (refusal == auth.ErrCredentials || refusal == auth.ErrMalformed) {
+		if s.role != Intercepted && refusal.Failed() {
 			s.server.throttle.Fail(s.peerKey, time.Now())
 			s.guesses++
+			s.lastGuess = refusal
 		}
 		code, enhanced := refusal.Reply()
 		s.refuse(code, enhanced, refusal.Error())
 	default:
 		s.readFailed(err)
 	}
+}
+
+// logOut forgets who the client said it was; what it showed in the handshake
+// stays.
+func (s *session) logOut() {
+	s.account, s.login, s.loggedIn = "", auth.Login{}, false
 }
 
 // pause waits with the replies so far sent; false if the session was cut off.
@@ -100,31 +107,31 @@ func (s *session) pause(delay time.Duration) bool {
 
 // exchange runs the SASL dialogue. An error of package auth is a refusal; any
 // other is the connection's.
-func (s *session) exchange(arg string) (account string, err error) {
+func (s *session) exchange(arg string) (login auth.Login, err error) {
 	mechanism, initial, found := strings.Cut(arg, " ")
 	var first []byte
 	if found {
 		if first, err = auth.Decode([]byte(strings.TrimSpace(initial))); err != nil {
-			return "", err
+			return auth.Login{}, err
 		}
 	}
 	exchange, err := s.authenticator().Begin(strings.ToUpper(mechanism), first)
 	if err != nil {
-		return "", err
+		return auth.Login{}, err
 	}
 	var response []byte
 	for {
 		challenge, done, err := exchange.Next(s.ctx, response)
 		if err != nil || done {
-			return exchange.Identity(), err
+			return exchange.Login(), err
 		}
 		s.reply(334, smtp.EnhancedCode{}, base64.StdEncoding.EncodeToString(challenge))
 		line, err := s.readLine()
 		if err != nil {
-			return "", saslLineError(err)
+			return auth.Login{}, saslLineError(err)
 		}
 		if response, err = auth.Decode(line); err != nil {
-			return "", err
+			return auth.Login{}, err
 		}
 	}
 }

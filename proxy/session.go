@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
+	"github.com/smtpwall/smtpwall/proxy/auth"
 	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/proxy/policy"
 	"github.com/smtpwall/smtpwall/proxy/smtp"
@@ -46,28 +47,32 @@ type session struct {
 	raw             net.Conn // as accepted
 	conn            net.Conn // raw, or TLS over it
 	tls             *tls.ConnectionState
-	mute            bool // TLS is due: nothing may be said in clear
+	serverName      string            // that the client asked for, even if the handshake failed then
+	certificate     *auth.Certificate // whose key the client proved; nil without, or redirected
+	mute            bool              // TLS is due: nothing may be said in clear
 	reader          *smtp.Reader
 	out             []byte    // replies not yet written
 	readBy, writeBy time.Time // the connection's deadlines
 
 	state       state
 	helo        string
-	extended    bool   // EHLO, not HELO
-	account     string // authenticated as
-	loggedIn    bool   // AUTH succeeded, of an account or of a redirected client
+	extended    bool       // EHLO, not HELO
+	account     string     // authenticated as
+	login       auth.Login // how
+	loggedIn    bool       // AUTH succeeded, of an account or of a redirected client
 	transaction *transaction
 	meter       meter
-	events      int    // audit events written
-	trouble     string // why the session was closed, if not by QUIT
-	admitted    bool   // counted as one of its peer's
-	refused     int    // connections of this peer that the event stands for
-	guesses     int    // failed logins
-	errors      int    // refused commands since the last message
-	deferrals   int    // refusals for now since the last message
-	empty       int    // transactions without a recipient since then
-	closing     bool   // nothing more is read
-	interrupted bool   // the client may still be sending
+	events      int        // audit events written
+	trouble     string     // why the session was closed, if not by QUIT
+	admitted    bool       // counted as one of its peer's
+	refused     int        // connections of this peer that the event stands for
+	guesses     int        // failed logins
+	lastGuess   auth.Error // why the last one failed
+	errors      int        // refused commands since the last message
+	deferrals   int        // refusals for now since the last message
+	empty       int        // transactions without a recipient since then
+	closing     bool       // nothing more is read
+	interrupted bool       // the client may still be sending
 	draining    atomic.Bool
 	expelled    atomic.Bool          // the sender was suspended, and the session cut off
 	known       atomic.Pointer[Keys] // of the sender, once somebody has asked
@@ -227,16 +232,6 @@ func (s *session) leave() {
 	if s.admitted {
 		s.server.leave(s.peerKey)
 	}
-}
-
-// OriginalDestination is where a redirected client meant to go. Package certs
-// finds it behind the connection of a TLS ClientHello.
-func (c redirectedConn) OriginalDestination() netip.AddrPort { return c.destination }
-
-// redirectedConn is a connection with the place that its client dialled.
-type redirectedConn struct {
-	net.Conn
-	destination netip.AddrPort
 }
 
 // Buffers that sessions use in turn. Larger ones for data would not help: a TLS

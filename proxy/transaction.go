@@ -70,14 +70,14 @@ func (s *session) mail(c smtp.Command) {
 
 // refresh puts the settings of now in force for the transaction that begins: who
 // keeps a session open keeps no rule and no limit with it, and no account that is
-// gone or has another password.
+// gone, has another password or no longer the certificate.
 func (s *session) refresh() {
 	now := s.server.settings.Load()
 	if now == s.settings {
 		return
 	}
-	if s.account != "" && !now.Accounts.Keeps(s.settings.Accounts, s.account) {
-		s.account, s.loggedIn = "", false
+	if s.account != "" && !now.Accounts.Keeps(s.settings.Accounts, s.login) {
+		s.logOut()
 	}
 	s.settings = now
 	s.senderChanged()

@@ -13,13 +13,15 @@ const (
 	PeerContainer = "peer_container"
 	OrigDst       = "orig_dst" // where the client meant to go before the redirect
 
-	TLSVersion  = "tls_version"
-	TLSName     = "tls_name" // the name that the client asked for (SNI)
-	AuthID      = "auth_id"  // the account that AUTH verified
-	ReversePath = "reverse_path"
-	Recipients  = "recipients"
-	RcptCount   = "rcpt_count"
-	Size        = "size" // octets on the wire, transparency included
+	TLSVersion = "tls_version"
+	TLSName    = "tls_name" // the name that the client asked for (SNI)
+	AuthID     = "auth_id"  // the account that AUTH verified
+	// ClientCertificate is the fingerprint of the one whose key the client proved.
+	ClientCertificate = "client_certificate"
+	ReversePath       = "reverse_path"
+	Recipients        = "recipients"
+	RcptCount         = "rcpt_count"
+	Size              = "size" // octets on the wire, transparency included
 
 	Decision     = "decision" // allow, deny, defer, hold
 	Reason       = "reason"

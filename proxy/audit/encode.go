@@ -51,6 +51,7 @@ func (e *Event) appendPeer(j *encoder) {
 func (e *Event) appendEnvelope(j *encoder) {
 	j.text(logfields.TLSVersion, e.TLSVersion)
 	j.text(logfields.TLSName, e.TLSName)
+	j.text(logfields.ClientCertificate, e.ClientCertificate)
 	j.text(logfields.AuthID, e.AuthID)
 	j.text(logfields.ReversePath, e.ReversePath)
 	j.recipients(logfields.Recipients, e.Recipients)

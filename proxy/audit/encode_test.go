@@ -25,7 +25,7 @@ func fullEvent() Event {
 		Source:      netip.MustParseAddrPort("127.0.0.1:50000"),
 		Destination: netip.MustParseAddrPort("[2001:db8::1]:25"),
 		OrigDst:     netip.MustParseAddrPort("192.0.2.7:587"),
-		TLSVersion:  "TLS 1.3", TLSName: "smtp.example.com", AuthID: "webshop",
+		TLSVersion:  "TLS 1.3", TLSName: "smtp.example.com", AuthID: "webshop", ClientCertificate: "sha256:00ff",
 		ReversePath: "shop@example.com",
 		Recipients:  []Recipient{{"a@example.net", 250}, {"b@example.net", 550}},
 		RcptCount:   2, Size: 4096,

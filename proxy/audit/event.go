@@ -78,13 +78,16 @@ type Event struct {
 	Destination   netip.AddrPort `json:"destination,omitzero"` // of an attempt
 	OrigDst       netip.AddrPort `json:"orig_dst,omitzero"`    // of a redirected session
 
-	TLSVersion  string      `json:"tls_version,omitzero"`
-	TLSName     string      `json:"tls_name,omitzero"`     // SNI, as sent
-	AuthID      string      `json:"auth_id,omitzero"`      // the account that AUTH verified, never a name merely claimed: some are API keys
-	ReversePath string      `json:"reverse_path,omitzero"` // NullReversePath for <>
-	Recipients  []Recipient `json:"recipients,omitzero"`   // at most MaxRecipients are written
-	RcptCount   int         `json:"rcpt_count,omitzero"`   // all that were offered
-	Size        int64       `json:"size,omitzero"`         // octets
+	TLSVersion string `json:"tls_version,omitzero"`
+	TLSName    string `json:"tls_name,omitzero"` // SNI, as sent
+	// ClientCertificate is the fingerprint of the certificate whose key the client
+	// proved to have, as an account lists it: "sha256:…".
+	ClientCertificate string      `json:"client_certificate,omitzero"`
+	AuthID            string      `json:"auth_id,omitzero"`      // the account that AUTH verified, never a name merely claimed: some are API keys
+	ReversePath       string      `json:"reverse_path,omitzero"` // NullReversePath for <>
+	Recipients        []Recipient `json:"recipients,omitzero"`   // at most MaxRecipients are written
+	RcptCount         int         `json:"rcpt_count,omitzero"`   // all that were offered
+	Size              int64       `json:"size,omitzero"`         // octets
 
 	Decision string `json:"decision,omitzero"`
 	Reason   string `json:"reason,omitzero"`

@@ -170,6 +170,7 @@ func peerText(e *Event) string {
 	p.addNamed("listener ", e.Listener)
 	p.addNamed("", e.TLSVersion)
 	p.addNamed("auth ", e.AuthID)
+	p.addNamed("certificate ", e.ClientCertificate)
 	p.addNamed("session ", e.Session)
 	p.addNamed("txn ", e.Txn)
 	return p.String()

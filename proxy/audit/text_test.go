@@ -15,7 +15,7 @@ func TestText(t *testing.T) {
 		"transaction": {fullEvent(), "2026-11-21T20:59:01.005Z allow <shop@example.com> -> <a@example.net> <b@example.net>(550), 4096 B, relay main, " +
 			"250 2.0.0 \"Ok: queued as 1234\", custody relay, possible duplicate, reason \"rule\", rule \"sites\", identity uid:0, limit \"100 messages/hour\", until 2026-01-02T04:05:06.000Z, by root, error \"none\", 12.35ms\n" +
 			"    uid 0 (root), unit php8.2-fpm.service, container d4f1, pid 4711, exe /usr/bin/php8.2, from 127.0.0.1:50000, " +
-			"meant for 192.0.2.7:587, listener submission, \"TLS 1.3\", auth webshop, session 01J9S, txn 01J9T"},
+			"meant for 192.0.2.7:587, listener submission, \"TLS 1.3\", auth webshop, certificate sha256:00ff, session 01J9S, txn 01J9T"},
 		"null reverse-path, many recipients": {Event{Time: at, Kind: KindTransaction, Decision: "deny", ReversePath: NullReversePath,
 			Recipients: []Recipient{{"a@b", 250}, {"b@b", 250}, {"c@b", 250}, {"d@b", 250}}, RcptCount: 40},
 			"2026-11-21T20:59:01.005Z deny <> -> <a@b> <b@b> <c@b> and 37 more\n    uid unknown"},

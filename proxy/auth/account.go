@@ -15,12 +15,14 @@ const (
 	maxPassword = 1024
 )
 
-// Account is one [[account]] of the configuration. It needs a Password or a
-// SCRAM entry; with SCRAM alone PLAIN and LOGIN are checked against that.
+// Account is one [[account]] of the configuration. It needs a Password, a SCRAM
+// entry or a certificate; with SCRAM alone PLAIN and LOGIN are checked against
+// that, and with certificates alone there is no password that fits.
 type Account struct {
-	Name     string
-	Password string // hash: "$argon2id$v=19$m=…,t=…,p=…$salt$hash" or "$2b$cost$…"
-	SCRAM    string // "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey"
+	Name         string
+	Password     string     // hash: "$argon2id$v=19$m=…,t=…,p=…$salt$hash" or "$2b$cost$…"
+	SCRAM        string     // "SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey"
+	Certificates [][32]byte // SHA-256 of the DER form of each: they log in by EXTERNAL
 }
 
 // digest is HMAC-SHA-256 of a name and a password.
@@ -30,7 +32,7 @@ type digest [32]byte
 type entry struct {
 	from     Account
 	name     string
-	hash     hash                    // what Verify computes
+	hash     hash                    // what Verify computes; nil without a password
 	scram    *scramKeys              // nil without SCRAM
 	verified *atomic.Pointer[digest] // the pair that was found right, nil until then
 }
@@ -41,8 +43,8 @@ func newEntry(from Account) (*entry, error) {
 		return nil, err
 	}
 	e := &entry{from: from, name: name, verified: new(atomic.Pointer[digest])}
-	if from.Password == "" && from.SCRAM == "" {
-		return nil, errors.New("has neither password nor scram")
+	if from.Password == "" && from.SCRAM == "" && len(from.Certificates) == 0 {
+		return nil, errors.New("has neither password nor scram nor certificate")
 	}
 	if from.SCRAM != "" {
 		if e.scram, err = parseSCRAM(from.SCRAM); err != nil {
@@ -56,6 +58,12 @@ func newEntry(from Account) (*entry, error) {
 		}
 	}
 	return e, nil
+}
+
+// samePassword tells whether the account is as it was, as far as passwords go.
+// The answer for a nil entry is no.
+func (e *entry) samePassword(before *entry) bool {
+	return e != nil && before != nil && e.from.Password == before.from.Password && e.from.SCRAM == before.from.SCRAM
 }
 
 func checkName(name string) (string, error) {

@@ -51,17 +51,18 @@ type claim struct {
 	authzid  []byte // identity to act as; empty for name itself
 	name     []byte
 	password []byte
-	proven   bool // the mechanism itself checked name, by SCRAM
+	proven   bool // the mechanism itself checked name, by SCRAM or a certificate
 }
 
 // Exchange is one AUTH command from the first line to the last.
 type Exchange struct {
-	mechanism mechanism
-	store     *Store // nil: nothing is checked
-	initial   []byte
-	started   bool
-	over      bool
-	identity  string
+	mechanism   mechanism
+	store       *Store       // nil: nothing is checked
+	certificate *Certificate // of EXTERNAL
+	initial     []byte
+	started     bool
+	over        bool
+	identity    string
 }
 
 // Begin starts an exchange. initial is the decoded initial response, nil if the
@@ -69,7 +70,7 @@ type Exchange struct {
 func (s *Store) Begin(mech string, initial []byte) (*Exchange, error) {
 	x := &Exchange{store: s, initial: initial}
 	switch name := strings.ToUpper(mech); {
-	case len(s.entries) == 0:
+	case len(s.decoys) == 0:
 	case name == sasl.Plain:
 		x.mechanism = &plainServer{}
 	case name == sasl.Login:
@@ -115,6 +116,15 @@ func (x *Exchange) Next(ctx context.Context, response []byte) (challenge []byte,
 // Identity is the account, after Next was done without an error; else empty, and
 // always empty for AcceptAny.
 func (x *Exchange) Identity() string { return x.identity }
+
+// Login is the account and how it was proven; zero where Identity is empty.
+func (x *Exchange) Login() Login {
+	login := Login{Account: x.identity}
+	if x.identity != "" && x.certificate != nil {
+		login.Certificate = x.certificate.Fingerprint
+	}
+	return login
+}
 
 func (x *Exchange) finish(ctx context.Context, c claim) error {
 	defer clear(c.name) // LOGIN's is a copy

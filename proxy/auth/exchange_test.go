@@ -52,7 +52,7 @@ func text(lines ...string) (all [][]byte) {
 }
 
 func testStore(t testing.TB) *Store {
-	return newStore(t, Options{}, Account{"shop", referenceArgon2, ""}, Account{"user", "", cheapSCRAM})
+	return newStore(t, Options{}, account("shop", referenceArgon2, ""), account("user", "", cheapSCRAM))
 }
 
 func TestPlainAndLogin(t *testing.T) {
@@ -272,7 +272,7 @@ func TestSCRAMMalformed(t *testing.T) {
 func TestMechanisms(t *testing.T) {
 	for want, s := range map[string]*Store{
 		"":                          newStore(t, Options{}),
-		"PLAIN LOGIN":               newStore(t, Options{}, Account{"a", referenceArgon2, ""}),
+		"PLAIN LOGIN":               newStore(t, Options{}, account("a", referenceArgon2, "")),
 		"PLAIN LOGIN SCRAM-SHA-256": testStore(t),
 	} {
 		if got := strings.Join(s.Mechanisms(), " "); got != want {

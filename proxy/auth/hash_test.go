@@ -86,34 +86,34 @@ func TestNewErrors(t *testing.T) {
 		account Account
 		want    string
 	}{
-		{Account{"", "x", ""}, `account 1 (""): has no name`},
-		{Account{strings.Repeat("a", 256), "x", ""}, `name is longer than 255 octets`},
-		{Account{"a\x00b", "x", ""}, `name has the character U+0000`},
-		{Account{"a\u202eb", "x", ""}, `name has the character U+202E`},
-		{Account{"a\xff", "x", ""}, `name is not UTF-8`},
-		{Account{"a", "", ""}, `account 1 ("a"): has neither password nor scram`},
-		{Account{"a", "secret", ""}, `password: is not an argon2id or bcrypt hash` + notOne},
-		{Account{"a", "$argon2i$v=19$m=65536,t=3,p=4$" + salt + "$" + key, ""}, `is not an argon2id or bcrypt hash`},
-		{Account{"a", "$argon2id$m=65536,t=3,p=4$" + salt + "$" + key, ""}, `is not $argon2id$v=19$m=…`},
-		{Account{"a", "$argon2id$v=16$m=65536,t=3,p=4$" + salt + "$" + key, ""}, `is not $argon2id$v=19$m=…`},
-		{Account{"a", "$argon2id$v=19$t=3,m=65536,p=4$" + salt + "$" + key, ""}, `parameters are not m=…,t=…,p=…`},
-		{Account{"a", "$argon2id$v=19$m=-1,t=3,p=4$" + salt + "$" + key, ""}, `parameter m= is not a number`},
-		{Account{"a", "$argon2id$v=19$m=1024,t=3,p=4$" + salt + "$" + key, ""}, `memory of 1024 KiB is not within 7168 and 262144`},
-		{Account{"a", "$argon2id$v=19$m=4194304,t=3,p=4$" + salt + "$" + key, ""}, `memory of 4194304 KiB is not`},
-		{Account{"a", "$argon2id$v=19$m=65536,t=0,p=4$" + salt + "$" + key, ""}, `0 passes`},
-		{Account{"a", "$argon2id$v=19$m=65536,t=3,p=0$" + salt + "$" + key, ""}, `parallelism 0`},
-		{Account{"a", "$argon2id$v=19$m=7168,t=4,p=1$" + salt + "$" + key, ""}, `is too weak`},
-		{Account{"a", "$argon2id$v=19$m=65536,t=3,p=4$c2Vj$" + key, ""}, `salt is not base64 of 8 to 64 octets`},
-		{Account{"a", "$argon2id$v=19$m=65536,t=3,p=4$" + salt + "$secret!", ""}, `argon2id hash is not base64 of 16 to 64 octets`},
-		{Account{"a", crypt[:59], ""}, `bcrypt hash is not`},
-		{Account{"a", crypt[:59] + "!", ""}, `bcrypt hash is not`},
-		{Account{"a", "$2b$05" + crypt[6:], ""}, `bcrypt cost is not within 10 and 15`},
-		{Account{"a", "$2b$31" + crypt[6:], ""}, `bcrypt cost is not within 10 and 15`},
-		{Account{"a", "", "secret"}, `scram: is not SCRAM-SHA-256$`},
-		{Account{"a", "", strings.Replace(cheapSCRAM, "4096", "1000", 1)}, `iteration count is not within 4096 and 1000000`},
-		{Account{"a", "", strings.Replace(cheapSCRAM, "W22Z", "!", 1)}, `scram: salt is not base64`},
-		{Account{"a", "", strings.Replace(cheapSCRAM, "WG5d", "", 1)}, `StoredKey is not base64 of 32 to 32 octets`},
-		{Account{"a", "", cheapSCRAM[:len(cheapSCRAM)-4]}, `ServerKey is not`},
+		{account("", "x", ""), `account 1 (""): has no name`},
+		{account(strings.Repeat("a", 256), "x", ""), `name is longer than 255 octets`},
+		{account("a\x00b", "x", ""), `name has the character U+0000`},
+		{account("a\u202eb", "x", ""), `name has the character U+202E`},
+		{account("a\xff", "x", ""), `name is not UTF-8`},
+		{account("a", "", ""), `account 1 ("a"): has neither password nor scram nor certificate`},
+		{account("a", "secret", ""), `password: is not an argon2id or bcrypt hash` + notOne},
+		{account("a", "$argon2i$v=19$m=65536,t=3,p=4$"+salt+"$"+key, ""), `is not an argon2id or bcrypt hash`},
+		{account("a", "$argon2id$m=65536,t=3,p=4$"+salt+"$"+key, ""), `is not $argon2id$v=19$m=…`},
+		{account("a", "$argon2id$v=16$m=65536,t=3,p=4$"+salt+"$"+key, ""), `is not $argon2id$v=19$m=…`},
+		{account("a", "$argon2id$v=19$t=3,m=65536,p=4$"+salt+"$"+key, ""), `parameters are not m=…,t=…,p=…`},
+		{account("a", "$argon2id$v=19$m=-1,t=3,p=4$"+salt+"$"+key, ""), `parameter m= is not a number`},
+		{account("a", "$argon2id$v=19$m=1024,t=3,p=4$"+salt+"$"+key, ""), `memory of 1024 KiB is not within 7168 and 262144`},
+		{account("a", "$argon2id$v=19$m=4194304,t=3,p=4$"+salt+"$"+key, ""), `memory of 4194304 KiB is not`},
+		{account("a", "$argon2id$v=19$m=65536,t=0,p=4$"+salt+"$"+key, ""), `0 passes`},
+		{account("a", "$argon2id$v=19$m=65536,t=3,p=0$"+salt+"$"+key, ""), `parallelism 0`},
+		{account("a", "$argon2id$v=19$m=7168,t=4,p=1$"+salt+"$"+key, ""), `is too weak`},
+		{account("a", "$argon2id$v=19$m=65536,t=3,p=4$c2Vj$"+key, ""), `salt is not base64 of 8 to 64 octets`},
+		{account("a", "$argon2id$v=19$m=65536,t=3,p=4$"+salt+"$secret!", ""), `argon2id hash is not base64 of 16 to 64 octets`},
+		{account("a", crypt[:59], ""), `bcrypt hash is not`},
+		{account("a", crypt[:59]+"!", ""), `bcrypt hash is not`},
+		{account("a", "$2b$05"+crypt[6:], ""), `bcrypt cost is not within 10 and 15`},
+		{account("a", "$2b$31"+crypt[6:], ""), `bcrypt cost is not within 10 and 15`},
+		{account("a", "", "secret"), `scram: is not SCRAM-SHA-256$`},
+		{account("a", "", strings.Replace(cheapSCRAM, "4096", "1000", 1)), `iteration count is not within 4096 and 1000000`},
+		{account("a", "", strings.Replace(cheapSCRAM, "W22Z", "!", 1)), `scram: salt is not base64`},
+		{account("a", "", strings.Replace(cheapSCRAM, "WG5d", "", 1)), `StoredKey is not base64 of 32 to 32 octets`},
+		{account("a", "", cheapSCRAM[:len(cheapSCRAM)-4]), `ServerKey is not`},
 	} {
 		_, err := New([]Account{c.account}, Options{})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -138,13 +138,13 @@ func TestHashPassword(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%q: %v", password, err)
 		}
-		for _, account := range []Account{{"a", argon2id, ""}, {"a", "", scram}} {
-			s, err := New([]Account{account}, Options{})
+		for _, made := range []Account{account("a", argon2id, ""), account("a", "", scram)} {
+			s, err := New([]Account{made}, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Verify(t.Context(), "a", []byte(password)); err != nil {
-				t.Errorf("%q does not fit its own %+v: %v", password, account, err)
+				t.Errorf("%q does not fit its own %+v: %v", password, made, err)
 			}
 			if err := s.Verify(t.Context(), "a", []byte(password+"y")); err != ErrCredentials {
 				t.Errorf("%q fits a longer password: %v", password, err)

@@ -24,23 +24,26 @@ type Options struct {
 	Previous    *Store // accounts that are the same there keep their remembered check; for a reload
 }
 
-// Store checks passwords against the accounts that it was made from.
+// Store checks passwords and certificates against the accounts that it was made
+// from.
 type Store struct {
-	entries map[string]*entry
-	decoys  []hash        // one for each entry: what an unknown name is checked against
-	turns   chan struct{} // one element for each hash being computed
-	key     []byte        // of the digests of verified pairs; random, never stored
-	secret  []byte        // decides what unknown names look like
-	scram   *scramLookup  // nil when no account has SCRAM keys
+	entries      map[string]*entry
+	certificates map[Fingerprint]*entry
+	decoys       []hash        // one for each entry with a password: what an unknown name is checked against
+	turns        chan struct{} // one element for each hash being computed
+	key          []byte        // of the digests of verified pairs; random, never stored
+	secret       []byte        // decides what unknown names look like
+	scram        *scramLookup  // nil when no account has SCRAM keys
 }
 
 // New makes a Store, and reports all that is wrong with the accounts. No part of
 // a hash is in the error.
 func New(accounts []Account, options Options) (*Store, error) {
 	s := &Store{
-		entries: make(map[string]*entry, len(accounts)),
-		turns:   make(chan struct{}, cmp.Or(max(0, options.Concurrency), defaultConcurrency)),
-		key:     randomOctets(sha256.Size),
+		entries:      make(map[string]*entry, len(accounts)),
+		certificates: map[Fingerprint]*entry{},
+		turns:        make(chan struct{}, cmp.Or(max(0, options.Concurrency), defaultConcurrency)),
+		key:          randomOctets(sha256.Size),
 	}
 	var errs []error
 	for i, account := range accounts {
@@ -57,14 +60,24 @@ func New(accounts []Account, options Options) (*Store, error) {
 	return s, nil
 }
 
-// Keeps tells whether an account is the same in s as it was in previous, its
-// password included. name is as Exchange.Identity gives it; a nil Store has none.
-func (s *Store) Keeps(previous *Store, name string) bool {
-	if s == nil || previous == nil {
+// Login is how a client logged in.
+type Login struct {
+	Account     string      // as Exchange.Identity gives it
+	Certificate Fingerprint // by EXTERNAL; zero: by a password
+}
+
+// Keeps tells whether who logged in with previous could do so with s: the
+// account is there and has that certificate, or has the password that it had. A
+// nil Store has no accounts.
+func (s *Store) Keeps(previous *Store, login Login) bool {
+	switch {
+	case s == nil || previous == nil:
 		return false
+	case login.Certificate != Fingerprint{}:
+		owner := s.certificates[login.Certificate]
+		return owner != nil && owner.name == login.Account
 	}
-	now, before := s.entries[name], previous.entries[name]
-	return now != nil && before != nil && now.from == before.from
+	return s.entries[login.Account].samePassword(previous.entries[login.Account])
 }
 
 func (s *Store) add(account Account) error {
@@ -76,7 +89,21 @@ func (s *Store) add(account Account) error {
 		return errors.New("another account has this name")
 	}
 	s.entries[e.name] = e
-	s.decoys = append(s.decoys, e.hash.decoy())
+	if e.hash != nil {
+		s.decoys = append(s.decoys, e.hash.decoy())
+	}
+	return s.addCertificates(e)
+}
+
+// addCertificates lets the account be found by them. One that two accounts had
+// would leave open who logs in.
+func (s *Store) addCertificates(e *entry) error {
+	for _, fingerprint := range e.from.Certificates {
+		if other := s.certificates[fingerprint]; other != nil && other != e {
+			return fmt.Errorf("account %q has the certificate %s too", other.name, Fingerprint(fingerprint))
+		}
+		s.certificates[fingerprint] = e
+	}
 	return nil
 }
 
@@ -87,16 +114,16 @@ func (s *Store) inherit(previous *Store) {
 	}
 	s.key = previous.key
 	for name, e := range s.entries {
-		if old := previous.entries[name]; old != nil && old.from == e.from {
+		if old := previous.entries[name]; e.samePassword(old) {
 			e.verified = old.verified
 		}
 	}
 }
 
-// Mechanisms lists what AUTH may offer, for the EHLO reply; empty without
-// accounts.
+// Mechanisms lists what AUTH may offer to a client without a certificate; empty
+// where no account has a password.
 func (s *Store) Mechanisms() []string {
-	if len(s.entries) == 0 {
+	if len(s.decoys) == 0 {
 		return nil
 	}
 	names := []string{sasl.Plain, sasl.Login}
@@ -113,8 +140,9 @@ func (s *Store) Mechanisms() []string {
 // hash, whether the name exists or not; for a name that does not, that is a
 // decoy with the parameters of one of the accounts, the same one for the same
 // name each time, so that unknown names spread over the costs as known ones do.
+// An account without a password is as good as unknown.
 func (s *Store) Verify(ctx context.Context, name string, password []byte) error {
-	if len(s.entries) == 0 || len(name) > maxName || len(password) > maxPassword {
+	if len(s.decoys) == 0 || len(name) > maxName || len(password) > maxPassword {
 		return ErrCredentials
 	}
 	name, password = string(prepare([]byte(name))), prepare(password)
@@ -130,11 +158,11 @@ func (s *Store) Verify(ctx context.Context, name string, password []byte) error 
 	if e.remembers(pair) { // found right by another session while we waited
 		return nil
 	}
-	h := s.decoys[choose(s.secret, name, len(s.decoys))]
-	if e != nil {
+	h, known := s.decoys[choose(s.secret, name, len(s.decoys))], e != nil && e.hash != nil
+	if known {
 		h = e.hash
 	}
-	if matches := h.matches(password); e == nil || !matches {
+	if matches := h.matches(password); !known || !matches {
 		return ErrCredentials
 	}
 	e.verified.Store(&pair)

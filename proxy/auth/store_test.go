@@ -12,6 +12,11 @@ import (
 	"time"
 )
 
+// account is one with passwords alone.
+func account(name, password, scram string) Account {
+	return Account{Name: name, Password: password, SCRAM: scram}
+}
+
 func newStore(t testing.TB, options Options, accounts ...Account) *Store {
 	t.Helper()
 	s, err := New(accounts, options)
@@ -76,8 +81,8 @@ func sum(list []*counter) (n int32) {
 
 func TestVerify(t *testing.T) {
 	s := newStore(t, Options{},
-		Account{"argon", referenceArgon2, ""}, Account{"crypt", bcryptOf(t, "password", "$2b$"), ""},
-		Account{"scram", "", cheapSCRAM}, Account{"both", referenceArgon2, cheapSCRAM}, Account{"jürgen", referenceArgon2, ""})
+		account("argon", referenceArgon2, ""), account("crypt", bcryptOf(t, "password", "$2b$"), ""),
+		account("scram", "", cheapSCRAM), account("both", referenceArgon2, cheapSCRAM), account("jürgen", referenceArgon2, ""))
 	for _, c := range []struct {
 		name, password string
 		want           error
@@ -103,7 +108,7 @@ func TestVerify(t *testing.T) {
 // TestVerifyCostsOneHash is the promise of equal time: each attempt that is not
 // the remembered pair computes exactly one hash, whoever is named.
 func TestVerifyCostsOneHash(t *testing.T) {
-	s := newStore(t, Options{}, Account{"a", referenceArgon2, ""}, Account{"b", "", cheapSCRAM})
+	s := newStore(t, Options{}, account("a", referenceArgon2, ""), account("b", "", cheapSCRAM))
 	real, decoys := counted(s, "right", open())
 	verify := func(name, password string, want error) (hashes int32) {
 		t.Helper()
@@ -140,7 +145,7 @@ func TestVerifyCostsOneHash(t *testing.T) {
 // TestDecoysAreStable is that an unknown name always costs what it cost before,
 // after a restart too, and that unknown names cost what accounts cost.
 func TestDecoysAreStable(t *testing.T) {
-	accounts := []Account{{"a", referenceArgon2, ""}, {"b", bcryptOf(t, "x", "$2b$"), ""}, {"c", "", cheapSCRAM}}
+	accounts := []Account{account("a", referenceArgon2, ""), account("b", bcryptOf(t, "x", "$2b$"), ""), account("c", "", cheapSCRAM)}
 	secret := newStore(t, Options{}, accounts...).secret
 	if again := newStore(t, Options{}, accounts...).secret; string(again) != string(secret) {
 		t.Error("a restart changes the costs of unknown names")
@@ -161,7 +166,7 @@ func TestDecoysAreStable(t *testing.T) {
 
 func TestVerifyBoundsConcurrency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStore(t, Options{Concurrency: 3}, Account{"a", referenceArgon2, ""})
+		s := newStore(t, Options{Concurrency: 3}, account("a", referenceArgon2, ""))
 		gate := make(chan struct{})
 		real, decoys := counted(s, "right", gate)
 		var wg sync.WaitGroup
@@ -186,7 +191,7 @@ func TestVerifyBoundsConcurrency(t *testing.T) {
 
 func TestVerifyGivesUpWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStore(t, Options{Concurrency: 1}, Account{"a", referenceArgon2, ""})
+		s := newStore(t, Options{Concurrency: 1}, account("a", referenceArgon2, ""))
 		gate := make(chan struct{})
 		counted(s, "right", gate)
 		done := make(chan error)
@@ -215,7 +220,7 @@ func TestVerifyGivesUpWaiting(t *testing.T) {
 // TestVerifyHerd is many sessions of one account at the start: the first pays.
 func TestVerifyHerd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStore(t, Options{Concurrency: 1}, Account{"a", referenceArgon2, ""})
+		s := newStore(t, Options{Concurrency: 1}, account("a", referenceArgon2, ""))
 		gate := make(chan struct{})
 		real, _ := counted(s, "right", gate)
 		var wg sync.WaitGroup
@@ -236,8 +241,8 @@ func TestVerifyHerd(t *testing.T) {
 }
 
 func TestReloadKeepsUnchangedAccounts(t *testing.T) {
-	kept, changed := Account{"kept", referenceArgon2, ""}, Account{"changed", referenceArgon2, ""}
-	old := newStore(t, Options{}, kept, changed, Account{"gone", referenceArgon2, ""})
+	kept, changed := account("kept", referenceArgon2, ""), account("changed", referenceArgon2, "")
+	old := newStore(t, Options{}, kept, changed, account("gone", referenceArgon2, ""))
 	for name := range old.entries {
 		if err := old.Verify(t.Context(), name, []byte("password")); err != nil {
 			t.Fatal(err)
@@ -263,6 +268,7 @@ func TestErrorReplies(t *testing.T) {
 	for err, want := range map[Error]string{
 		ErrCredentials: "535 [5 7 8]", ErrMalformed: "501 [5 5 2]", ErrTooLong: "500 [5 5 6]", ErrCancelled: "501 [5 7 0]",
 		ErrTemporary: "454 [4 7 0]", ErrUnsupported: "504 [5 5 4]", ErrEncryption: "538 [5 7 11]",
+		ErrNoCertificate: "504 [5 5 4]", ErrUnknownCertificate: "535 [5 7 8]", ErrExpired: "535 [5 7 8]", ErrNotYetValid: "535 [5 7 8]",
 	} {
 		code, enhanced := err.Reply()
 		if got := fmt.Sprint(code, " ", enhanced); got != want {
@@ -276,7 +282,7 @@ func TestErrorReplies(t *testing.T) {
 }
 
 func BenchmarkVerifyRemembered(b *testing.B) {
-	s := newStore(b, Options{}, Account{"a", referenceArgon2, ""})
+	s := newStore(b, Options{}, account("a", referenceArgon2, ""))
 	password := []byte("password")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -291,7 +297,7 @@ func BenchmarkVerifyNewHash(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := newStore(b, Options{}, Account{"a", hash, ""})
+	s := newStore(b, Options{}, account("a", hash, ""))
 	for b.Loop() {
 		if err := s.Verify(b.Context(), "a", []byte("wrong")); err != ErrCredentials {
 			b.Fatal(err)
