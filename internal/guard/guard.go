@@ -141,6 +141,13 @@ type attemptLog interface {
 	io.Closer
 }
 
+// answerLog is what the guard needs of nft.AnswerReader.
+type answerLog interface {
+	Read(ctx context.Context) ([][]byte, error)
+	Lost() uint64
+	io.Closer
+}
+
 // attemptCounts is what the guard needs of nft.AttemptCounters.
 type attemptCounts interface {
 	Read(ctx context.Context) (nft.Counts, error)
@@ -157,6 +164,7 @@ type socketOwners interface {
 type kernel struct {
 	firewall func(nft.Options) (firewall, error)
 	log      func() (attemptLog, error)
+	answers  func() (answerLog, error)
 	counts   func(ctx context.Context) (attemptCounts, error)
 	sockets  func(peer.ProcessFinder) (socketOwners, error)
 	cgroups  func() (cgroups, error)
@@ -176,6 +184,10 @@ func realKernel(inside func(func() error) error) kernel {
 		},
 		log: func() (log attemptLog, err error) {
 			err = inside(func() (err error) { log, err = nft.OpenAttempts(rules.LogGroup); return err })
+			return log, err
+		},
+		answers: func() (log answerLog, err error) {
+			err = inside(func() (err error) { log, err = nft.OpenAnswers(rules.AnswerGroup); return err })
 			return log, err
 		},
 		counts: func(ctx context.Context) (counts attemptCounts, err error) {
@@ -203,6 +215,7 @@ type Guard struct {
 	conditions *conditions
 	attempts   *collector
 	watchers   watchers
+	lookups    *lookups
 	direct     *direct
 
 	// applying serialises what changes the rules as a whole.
@@ -258,6 +271,7 @@ func New(o Options) (*Guard, error) {
 	g.direct = newDirect(g.log, lookup)
 	g.direct.configure(o.Allow)
 	g.attempts = newCollector(g)
+	g.lookups = newLookups(func() (answerLog, error) { return g.kernel.answers() }, g.conditions)
 	return g, nil
 }
 

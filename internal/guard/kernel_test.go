@@ -32,6 +32,7 @@ type fakeKernel struct {
 	changes chan nft.Change
 	logged  chan []nft.Attempt
 	counted chan nft.Counts
+	answers chan [][]byte
 	events  []audit.Event
 }
 
@@ -41,6 +42,7 @@ func newFakeKernel() *fakeKernel {
 		changes: make(chan nft.Change),
 		logged:  make(chan []nft.Attempt),
 		counted: make(chan nft.Counts, 1),
+		answers: make(chan [][]byte),
 	}
 }
 
@@ -72,6 +74,7 @@ func (k *fakeKernel) newGuard(t testing.TB, o Options) *Guard {
 		sockets: func(peer.ProcessFinder) (socketOwners, error) { return fakeSockets{k}, k.call("open sockets") },
 		cgroups: func() (cgroups, error) { return fakeTree{k}, k.call("open cgroups") },
 		destroy: k.destroy,
+		answers: func() (answerLog, error) { return fakeAnswers{k}, k.call("open answers") },
 		counts:  func(context.Context) (attemptCounts, error) { return fakeCounts{k}, k.call("open counts") },
 	}
 	return g
@@ -220,6 +223,20 @@ func (l fakeLog) Read(ctx context.Context) ([]nft.Attempt, error) {
 
 func (l fakeLog) Lost() uint64 { return 3 }
 func (l fakeLog) Close() error { return l.kernel.call("close log") }
+
+type fakeAnswers struct{ kernel *fakeKernel }
+
+func (a fakeAnswers) Read(ctx context.Context) ([][]byte, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case answers := <-a.kernel.answers:
+		return answers, a.kernel.call("read answers")
+	}
+}
+
+func (a fakeAnswers) Lost() uint64 { return 5 }
+func (a fakeAnswers) Close() error { return a.kernel.call("close answers") }
 
 type fakeCounts struct{ kernel *fakeKernel }
 

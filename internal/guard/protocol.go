@@ -10,12 +10,13 @@ import (
 const SocketPath = "/run/smtpwall/guard.sock"
 
 // The operations of the guard socket. The proxy's user may ask for the first
-// four, root for all.
+// five, root for all.
 const (
 	opRelays    = "relays"    // the relays with their addresses
 	opProcess   = "process"   // who holds a socket
 	opSuspended = "suspended" // whose direct connections end
 	opWatch     = "watch"     // events as they come, instead of answers
+	opLookups   = "lookups"   // answers of name servers as they come, instead of answers
 	opStatus    = "status"    // the guard's state
 	opRelease   = "release"   // take the rules down
 	opReload    = "reload"    // read the configuration again
@@ -47,7 +48,8 @@ type response struct {
 	Relays  []RelayStatus `json:"relays,omitzero"`
 	Process *process      `json:"process,omitzero"`
 	Status  *Status       `json:"status,omitzero"`
-	Event   *audit.Event  `json:"event,omitzero"` // of opWatch, any number of times
+	Event   *audit.Event  `json:"event,omitzero"`  // of opWatch, any number of times
+	Lookup  []byte        `json:"lookup,omitzero"` // of opLookups, the same
 }
 
 // process is the answer to opProcess; absent if it is not known.
@@ -74,6 +76,9 @@ type Status struct {
 	// started; LogLost how many of them the kernel's log has no details of.
 	Attempts uint64 `json:"attempts"`
 	LogLost  uint64 `json:"log_lost,omitzero"`
+	// LookupsLost is how many answers of name servers did not reach one who
+	// listens to them.
+	LookupsLost uint64 `json:"lookups_lost,omitzero"`
 	// Packets are those that the kernel's counters have counted, local and
 	// forwarded.
 	Packets uint64 `json:"packets"`

@@ -38,6 +38,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		{"direct", g.keepDirect},
 		{"log", g.attempts.readLog},
 		{"attempts", g.attempts.run},
+		{"lookups", g.lookups.run},
 		{"socket", g.serve},
 	}
 	var all sync.WaitGroup

@@ -173,8 +173,11 @@ func (s *socketServer) converse(ctx context.Context, conn net.Conn, from caller)
 		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
 			return fmt.Errorf("reading a request: %w", err)
 		}
-		if q.Op == opWatch {
+		switch q.Op {
+		case opWatch:
 			return s.watch(ctx, conn)
+		case opLookups:
+			return s.listen(ctx, conn)
 		}
 		a, err := s.answer(ctx, q, from)
 		if err != nil {

@@ -96,6 +96,7 @@ func TestSocketPermissions(t *testing.T) {
 		{proxyUID, "format", "not permitted"},
 		{1000, opRelays, "not permitted"}, {1000, opStatus, "not permitted"},
 		{0, opWatch, ""}, {proxyUID, opWatch, ""}, {1000, opWatch, "not permitted"},
+		{0, opLookups, ""}, {proxyUID, opLookups, ""}, {1000, opLookups, "not permitted"},
 		{0, opSuspended, ""}, {proxyUID, opSuspended, ""}, {1000, opSuspended, "not permitted"},
 		{0, opEnforce, ""}, {proxyUID, opEnforce, "not permitted"}, {1000, opEnforce, "not permitted"},
 		{0, opConfirm, "no trial"}, {proxyUID, opConfirm, "not permitted"},

@@ -26,19 +26,21 @@ func (g *Guard) Status(ctx context.Context) (Status, error) {
 		g.conditions.set("rules", nil) // whoever did it
 	}
 	s := Status{
-		Mode:       o.Mode.String(),
-		ModeState:  mode,
-		Applied:    kernel.Applied,
-		InForce:    inForce,
-		Released:   released,
-		Lock:       string(kernel.Lock),
-		Drifts:     g.drifts.Load(),
-		Attempts:   g.attempts.total.Load(),
-		LogLost:    g.attempts.lost.Load(),
-		Relays:     g.relays.status(),
-		Allowed:    kernel.Relays,
-		Conditions: g.conditions.all(),
-		LeftAlone:  leftAlone,
+		Mode:      o.Mode.String(),
+		ModeState: mode,
+		Applied:   kernel.Applied,
+		InForce:   inForce,
+		Released:  released,
+		Lock:      string(kernel.Lock),
+		Drifts:    g.drifts.Load(),
+		Attempts:  g.attempts.total.Load(),
+		LogLost:   g.attempts.lost.Load(),
+		Relays:    g.relays.status(),
+
+		LookupsLost: g.lookups.lost.Load() + g.lookups.missed.Load(),
+		Allowed:     kernel.Relays,
+		Conditions:  g.conditions.all(),
+		LeftAlone:   leftAlone,
 	}
 	s.Suspended, _ = g.direct.suspendedNow()
 	s.Allow = g.direct.status(func(name string) uint64 {

@@ -1,11 +1,8 @@
 package guard
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"sync"
-	"time"
 
 	"github.com/smtpwall/smtpwall/proxy/audit"
 )
@@ -66,37 +63,4 @@ func appendReason(reason, more string) string {
 		return more
 	}
 	return reason + "; " + more
-}
-
-// watch sends events until the client leaves or ctx is done. It has nothing more
-// to say to us: whatever comes from it ends the watch, as its leaving does.
-func (s *socketServer) watch(ctx context.Context, conn net.Conn) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	one := s.guard.watchers.join()
-	defer s.guard.watchers.leave(one)
-	if err := reply(conn, response{}); err != nil { // from here on it misses nothing
-		return err
-	}
-	conn.SetReadDeadline(time.Time{})
-	gone := make(chan struct{})
-	go func() { // ends with the connection, which is closed below; waited for
-		defer close(gone)
-		conn.Read(make([]byte, 1))
-		cancel()
-	}()
-	defer func() {
-		conn.Close()
-		<-gone
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e := <-one.events:
-			if err := reply(conn, response{Event: &e}); err != nil {
-				return err
-			}
-		}
-	}
 }
