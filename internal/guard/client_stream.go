@@ -56,9 +56,7 @@ func (c *Client) stream(ctx context.Context, op string, report func(response)) e
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Write(append(line, '\n')); err != nil {
-		return err
-	}
+	_, unasked := conn.Write(append(line, '\n')) // fails where we were refused before
 	lines := bufio.NewReader(conn)
 	for {
 		line, err := readLine(lines)
@@ -66,7 +64,7 @@ func (c *Client) stream(ctx context.Context, op string, report func(response)) e
 			return ctx.Err()
 		}
 		if err != nil {
-			return err
+			return errors.Join(unasked, err)
 		}
 		var a response
 		if err := json.Unmarshal(line, &a); err != nil {
