@@ -51,6 +51,7 @@ func RuleOptions(cfg *config.Config, owner Owner) rules.Options {
 	options := rules.Options{
 		Mode: rules.Observe, ProxyUID: owner.UID, SubmissionPorts: rules.RedirectSubmission,
 		Redirect: cfg.Listen.Redirects(), Inside: cfg.Firewall.Inside,
+		DNSAnswers: cfg.Firewall.DNSAnswers != config.DNSAnswersIgnore,
 	}
 	if cfg.Mode == config.Enforce {
 		options.Mode = rules.Enforce
