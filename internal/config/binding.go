@@ -141,7 +141,7 @@ func moment(into *time.Time) binding {
 }
 
 // number is what count binds.
-type number interface{ int | int64 | float64 }
+type number interface{ int | int64 | uint16 | float64 }
 
 // count binds a whole number between low and high.
 func count[T number](into *T, low, high int64) binding {

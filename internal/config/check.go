@@ -103,39 +103,6 @@ func (c *Config) relayNames() []string {
 	return names
 }
 
-func (d *decoder) checkCertificates() {
-	at, c := d.table("certificates"), d.config.Certificates
-	for _, key := range []struct{ name, value string }{{"certificate", c.Certificate}, {"key", c.Key}} {
-		switch {
-		case c.Source == SourceFiles && !at.has(key.name):
-			d.wrong(at.at(key.name), flaw{`is missing, but source = "files"`,
-				fmt.Sprintf("write %s = \"/etc/smtpwall/%s.pem\"", key.name, key.name)})
-		case c.Source != SourceFiles && key.value != "":
-			d.wrong(at.at(key.name), flaw{fmt.Sprintf("has no effect with source = %q", c.Source),
-				`write source = "files", or remove it`})
-		}
-	}
-}
-
-func (d *decoder) checkAccounts() {
-	seen := make(map[string]int, len(d.accounts))
-	for i, account := range d.config.Accounts {
-		at := d.accounts[i]
-		if !at.has("name") {
-			d.wrong(at.at("name"), flaw{"is missing", `write name = "webshop"`})
-		}
-		if !at.has("password") && !at.has("scram") {
-			d.wrong(at.at("password"), flaw{"is missing", "`smtpwall account hash` makes one"})
-		}
-		if first, twice := seen[account.Name]; twice && account.Name != "" {
-			d.wrong(at.at("name"), flaw{fmt.Sprintf("account %q was already given in line %d", account.Name, first),
-				"keep one of the two"})
-			continue
-		}
-		seen[account.Name] = at.at("name").line
-	}
-}
-
 func (d *decoder) checkSession() {
 	at, c := d.table("session"), d.config.Session
 	if c.MaxRecipients < 100 {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // field is one key: the value it fills and what the manual says about it.
@@ -67,6 +68,19 @@ func (r ref) at(name string) place {
 	return place{joinKey(r.key, name), r.table.line}
 }
 
+// element returns the place of a string in a list, whatever its case.
+func (r ref) element(name, text string) place {
+	at := r.at(name)
+	if r.has(name) {
+		for _, item := range r.table.member(name).value.items {
+			if strings.EqualFold(item.text, text) {
+				at.line = item.line
+			}
+		}
+	}
+	return at
+}
+
 // has reports whether the table has the key.
 func (r ref) has(name string) bool { return r.table != nil && r.table.member(name) != nil }
 
@@ -83,6 +97,11 @@ type decoder struct {
 	expects  []ref          // as config.Expects
 	filters  []ref          // as config.Filters
 	alerts   []ref          // as config.Alerts
+
+	// otherIssuers are those of fallbacks, which become part of the config in the
+	// end: the keys of the first issuer may come after them.
+	otherIssuers []Issuer
+	fallbacks    []ref // as otherIssuers
 }
 
 // table returns where a plain table stands.

@@ -95,6 +95,9 @@ func defaultRelay(name string) Relay {
 	return Relay{Name: name, Auth: AuthAuto, Connections: 50}
 }
 
+// defaultIssuer returns a fallback that says nothing.
+func defaultIssuer() Issuer { return Issuer{} }
+
 // defaultRule returns a rule that says nothing.
 func defaultRule() Rule {
 	return Rule{HeaderFrom: HeaderFromSenders}

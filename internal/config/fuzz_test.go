@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/hex"
 	"net"
 	"os"
 	"path/filepath"
@@ -62,7 +63,8 @@ func FuzzParseValues(f *testing.F) {
 		"$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b4dWRWJTmaaJObG", "sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
 		"600 messages/minute", "5d12h", "admin@example.com",
 		"50 new-recipients/10m", "1.5GiB/month", "slow at 80%", "50%", "2027-01-31 00:00:00+01:00", "[2001:db8::/32]:25", "unix:/run/rspamd/milter.sock", "inet:[::1]:11332",
-		"https://alerts.example.com:8443/hook", "postfix@-.service",
+		"https://alerts.example.com:8443/hook", "postfix@-.service", "*.example.net", "192.0.2.0/24", "ns1.example.net:53", "_acme-challenge.example.net.",
+		"sha256:0A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9:0A:1B:2C:3D:4E:5F:60:71:82:93:A4:B5:C6:D7:E8:F9", "https://acme-v02.api.letsencrypt.org:443/directory/",
 		"$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", "SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA", "/var/lib/smtpwall", "4294967295"} {
 		f.Add(text)
 	}
@@ -116,8 +118,30 @@ func FuzzParseValues(f *testing.F) {
 				t.Errorf("%q: %s reads as %s, %v", text, pin, back, err)
 			}
 		}
-		for _, check := range []func(string) error{checkPath, checkSocketPath, checkHostName, checkPattern, checkSenderPattern, checkPasswordHash, checkSCRAM, checkName, checkWebhook, checkUnitName, checkPlainName, checkAddress} {
+		fuzzCertificates(t, text)
+		for _, check := range []func(string) error{checkPath, checkSocketPath, checkHostName, checkPattern, checkSenderPattern, checkPasswordHash, checkSCRAM, checkName, checkWebhook, checkUnitName, checkPlainName, checkAddress, checkKeyID, checkCommonName} {
 			_ = check(text)
 		}
 	})
+}
+
+// fuzzCertificates wants that what a value reads as reads as itself.
+func fuzzCertificates(t *testing.T, text string) {
+	for name, parse := range map[string]func(string) (string, error){
+		"certified name": parseCertifiedName, "constraint": parseConstraint, "pattern": parseHostPattern, "domain": parseDomain, "name server": parseNameServer,
+	} {
+		if read, err := parse(text); err == nil {
+			if again, err := parse(read); err != nil || again != read || read == "" {
+				t.Errorf("%s %q: %q reads as %q, %v", name, text, read, again, err)
+			}
+		}
+	}
+	if fingerprint, err := parseFingerprint(text); err == nil {
+		if back, err := parseFingerprint("sha256:" + hex.EncodeToString(fingerprint[:])); err != nil || back != fingerprint {
+			t.Errorf("%q: %x reads as %x, %v", text, fingerprint, back, err)
+		}
+	}
+	if checkDirectoryURL(text) == nil && !strings.HasPrefix(sameDirectory(text), "http") {
+		t.Errorf("%q: %s", text, sameDirectory(text))
+	}
 }

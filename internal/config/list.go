@@ -65,6 +65,21 @@ func (b list[T]) show() string {
 	return "[" + strings.Join(shown, ", ") + "]"
 }
 
+// oneOrMore is list for a key that mostly has one element, which may stand there
+// without brackets.
+type oneOrMore[T any] struct{ list[T] }
+
+func (b oneOrMore[T]) decode(d *decoder, at place, v *value) {
+	if b.accepts(v) {
+		v = &value{kind: kindArray, line: v.line, items: []*value{v}}
+	}
+	b.list.decode(d, at, v)
+}
+
+func (b oneOrMore[T]) describe() string {
+	return fmt.Sprintf("%s such as %s, or a list of them", b.noun, b.sample)
+}
+
 // texts binds a list of strings that check accepts.
 func texts(into *[]string, noun, sample string, check func(string) error) binding {
 	return list[string]{into, false, noun, quote(sample), func(text string) (string, error) {

@@ -113,6 +113,7 @@ func decode(name string, text []byte, options Options) (d *decoder, complete boo
 	root, complete := parseTree(source)
 	d = &decoder{source: source, options: options, config: Default(), tables: map[string]ref{"": {"", root}}}
 	d.fill("", root, schema(d.config))
+	d.config.Certificates.Issuers = append(d.config.Certificates.Issuers, d.otherIssuers...)
 	d.config.ModeStated = d.saysMode()
 	if options.Mode != "" {
 		d.config.Mode, d.config.ModeStated = options.Mode, true

@@ -23,6 +23,7 @@ const hunter2 = "hunter2"
 func testOptions(t *testing.T) Options {
 	t.Helper()
 	t.Setenv("SMTPWALL_TEST_PASSWORD", "from the environment")
+	t.Setenv("SMTPWALL_TEST_KEY", "c2VjcmV0")
 	return Options{
 		Machine: &Machine{
 			Users:   map[string]string{"root": "0", "www-data": "33", "nobody": "65534"},

@@ -181,40 +181,6 @@ func deliverySection(v *Delivery) section {
 	}
 }
 
-func certificatesSection(v *Certificates) section {
-	return section{
-		name: "certificates",
-		doc:  "Where the certificates of the listeners come from.",
-		fields: []field{
-			{
-				name: "source",
-				binding: enum[CertificateSource]{&v.Source, []option{
-					{word: "local", doc: "our own local CA, which `smtpwall trust install` puts into the system's store"},
-					{word: "files", doc: "the files named by certificate and key"},
-					{word: "acme", later: true},
-				}},
-				doc: "Who issues them.",
-			}, {
-				name:    "certificate",
-				binding: text(&v.Certificate, "an absolute path", "/etc/smtpwall/certificate.pem", checkPath),
-				doc:     "The certificate and its chain, a PEM file, for source = \"files\". It is watched, and read again when it changes.",
-				example: `"/etc/smtpwall/certificate.pem"`,
-			}, {
-				name:    "key",
-				binding: text(&v.Key, "an absolute path", "/etc/smtpwall/key.pem", checkPath),
-				doc:     "The private key, a PEM file, for source = \"files\".",
-				example: `"/etc/smtpwall/key.pem"`,
-			},
-			{name: "email", binding: later{acmeRemedy}},
-			{name: "directory", binding: later{acmeRemedy}},
-			{name: "challenge", binding: later{acmeRemedy}},
-			{name: "names", binding: later{acmeRemedy}},
-		},
-	}
-}
-
-const acmeRemedy = `it belongs to source = "acme"; use source = "local" or "files"`
-
 func sessionSection(v *Session) section {
 	return section{
 		name: "session",

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -92,7 +91,7 @@ func alertFields(a *Alert) []field {
 	return []field{
 		{
 			name:    "exec",
-			binding: commandBinding{&a.Exec},
+			binding: commandBinding{&a.Exec, "/usr/local/bin/alert"},
 			doc:     "A program, by its absolute path, and its arguments. It gets the alert as JSON on its standard input and has half a minute; no shell is involved. It runs as the service's user, so nobody but root and that user may be able to replace it: the file, a directory on the way to it, or a link. That is looked at again before each run.",
 			instead: true,
 		}, {
@@ -131,42 +130,3 @@ func parseEvent(text string) (string, error) {
 	}
 	return "", flaw{"unknown event " + quote(text), meant(text, alertEvents, "use "+alternatives(alertEvents))}
 }
-
-// commandBinding binds a program and its arguments, which may be alike.
-type commandBinding struct{ into *[]string }
-
-const commandHint = `write exec = ["/usr/local/bin/alert", "argument"]`
-
-func (b commandBinding) decode(d *decoder, at place, v *value) {
-	if v.kind != kindArray {
-		d.problem(v.line, at.key, flaw{fmt.Sprintf("must be a list, not %s: no shell splits a command", v.kind), commandHint})
-		return
-	}
-	if len(v.items) == 0 {
-		d.problem(v.line, at.key, flaw{"names no program", commandHint})
-		return
-	}
-	var words []string
-	for _, item := range v.items {
-		switch {
-		case item.kind != kindString:
-			d.problem(item.line, at.key, flaw{fmt.Sprintf("must be a list of strings, but holds %s", item.kind), commandHint})
-			return
-		case strings.Contains(item.text, "\x00"):
-			d.problem(item.line, at.key, flaw{"an argument holds a NUL character", "remove it"})
-			return
-		}
-		words = append(words, item.text)
-	}
-	if err := checkPath(words[0]); err != nil {
-		d.problem(v.items[0].line, at.key, asFlaw(err))
-		return
-	}
-	*b.into = words
-}
-
-func (b commandBinding) describe() string {
-	return `a list of strings such as ["/usr/local/bin/alert", "argument"]`
-}
-
-func (b commandBinding) show() string { return "[]" }
