@@ -89,8 +89,8 @@ type DNSUpdate struct {
 	KeyName     string        // TSIG, RFC 8945; "": updates are not signed
 	Algorithm   string        // of TSIG, "hmac-sha256"
 	Key         Secret        // of TSIG, in base64
-	Resolvers   []string      // host:port of those who must see the record before the CA looks; none: the server itself
-	Propagation time.Duration // how long they may take
+	Resolvers   []string      // host:port of those who know which servers have a zone; none: the server itself, and the host's
+	Propagation time.Duration // how long the zone's servers may take to show a record
 }
 
 // IsSet reports whether the file names a name server.

@@ -199,12 +199,12 @@ func dnsSection(u *DNSUpdate) section {
 			}, {
 				name:    "resolvers",
 				binding: list[string]{&u.Resolvers, false, "host:port", `"9.9.9.9:53"`, parseNameServer, quote},
-				doc:     "Name servers that must all have a record before the CA is told to look. By default the server itself; name the zone's secondary servers here.",
-				example: `["ns2.example.net:53"]`,
+				doc:     "Name servers that are asked which zone a name is in and which servers have that. By default the server itself, and those of /etc/resolv.conf where it does not know.",
+				example: `["9.9.9.9:53"]`,
 			}, {
 				name:    "propagation",
 				binding: duration(&u.Propagation, time.Second, time.Hour),
-				doc:     "How long they may take for that.",
+				doc:     "How long the servers of the zone may take until all of them show a record. The CA is told to look as soon as they do.",
 			},
 		},
 	}
