@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,18 +25,19 @@ const acmeProtocol = "acme-tls/1"
 // nothing that can be said in clear.
 func (s *session) handshake() bool {
 	s.mute = true
-	conn := tls.Server(s.handshakeConn(), s.settings.TLS)
+	watched := &watchedConn{Conn: s.raw, watching: true}
+	conn := tls.Server(s.asDialled(watched), s.settings.TLS)
 	deadline := time.Now().Add(s.settings.Limits.HandshakeTimeout)
 	_ = s.raw.SetDeadline(deadline)
 	s.readBy, s.writeBy = deadline, deadline
 	ctx, cancel := context.WithDeadline(s.ctx, deadline)
 	defer cancel()
 	err := conn.HandshakeContext(ctx)
+	watched.watching = false
 	state := conn.ConnectionState()
 	s.serverName = state.ServerName
 	if err != nil {
-		s.trouble = "TLS handshake failed: " + explainHandshake(err, state.ServerName)
-		s.closing = true
+		s.trouble, s.closing = s.handshakeTrouble(watched.reason(err)), true
 		return false
 	}
 	s.conn, s.tls, s.mute = conn, &state, false
@@ -63,12 +66,20 @@ func provenCertificate(state *tls.ConnectionState) *auth.Certificate {
 	return &auth.Certificate{Fingerprint: sha256.Sum256(leaf.Raw), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
 }
 
-// handshakeConn is the connection that package certs finds behind a ClientHello.
-func (s *session) handshakeConn() net.Conn {
-	if s.peer.OriginalDst.IsValid() {
-		return redirectedConn{s.raw, s.peer.OriginalDst, s.peerKey}
+// handshakeTrouble is why the session ends with the handshake.
+func (s *session) handshakeTrouble(err error) string {
+	if (s.draining.Load() || s.expelled.Load()) && errors.Is(err, os.ErrDeadlineExceeded) {
+		return "TLS handshake cut off: " + s.whyCutOff().Error()
 	}
-	return s.raw
+	return "TLS handshake failed: " + explainHandshake(err, s.serverName)
+}
+
+// asDialled is what package certs finds behind a ClientHello.
+func (s *session) asDialled(conn net.Conn) net.Conn {
+	if s.peer.OriginalDst.IsValid() {
+		return redirectedConn{conn, s.peer.OriginalDst, s.peerKey}
+	}
+	return conn
 }
 
 // redirectedConn is a connection with the place that its client dialled, and who

@@ -47,7 +47,7 @@ const installTrust = "`smtpwall trust install`"
 // wordsOfAlert says what the client meant by the alert that it sent, if it did.
 func wordsOfAlert(err error, name string) string {
 	var sent *net.OpError
-	if !errors.As(err, &sent) || sent.Op != "remote error" {
+	if !errors.As(err, &sent) || sent.Op != remoteError {
 		return ""
 	}
 	certificate := "our certificate for " + strconv.Quote(name)
@@ -74,6 +74,43 @@ func wordsOfAlert(err error, name string) string {
 	}
 	return ""
 }
+
+// alertRecord is the length of an alert that is not encrypted (RFC 8446 sections
+// 5.1 and 6): type 21, version, length 2, level and description.
+const alertRecord = 7
+
+// watchedConn keeps the end of what came in during a handshake. OpenSSL, when it
+// refuses our certificate in TLS 1.3, sends its alert in clear; crypto/tls expects
+// it encrypted, and calls it a record with a bad MAC. What the client meant would
+// be lost.
+type watchedConn struct {
+	net.Conn
+	watching bool // until the handshake is over; read and written by its goroutine alone
+	last     [alertRecord]byte
+}
+
+func (c *watchedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.watching && n > 0 {
+		keep := copy(c.last[:], c.last[min(n, alertRecord):])
+		copy(c.last[keep:], p[max(0, n-alertRecord):n])
+	}
+	return n, err
+}
+
+// reason is why the handshake failed: the alert in clear, if there was one, else
+// err.
+func (c *watchedConn) reason(err error) error {
+	var local *net.OpError
+	isAlert := c.last[0] == 21 && c.last[1] == 3 && c.last[3] == 0 && c.last[4] == 2
+	if !isAlert || !errors.As(err, &local) || local.Op != "local error" {
+		return err
+	}
+	return &net.OpError{Op: remoteError, Err: tls.AlertError(c.last[6])}
+}
+
+// remoteError is how crypto/tls marks an alert that the other side sent.
+const remoteError = "remote error"
 
 // wordsOfConnection says what became of the connection itself.
 func wordsOfConnection(err error) string {

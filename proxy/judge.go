@@ -57,6 +57,9 @@ func (s *session) denial(d policy.Decision) smtp.Reply {
 			return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "authentication required"))
 		case s.settings.Accounts != nil && s.mayStartTLS(): // RFC 3207 section 4
 			return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0}, "must issue STARTTLS first, and authenticate"))
+		case s.settings.Accounts != nil && s.tls != nil && !s.loggedIn: // with certificates alone, and this client has none of them
+			return s.mark(smtp.NewReply(530, smtp.EnhancedCode{5, 7, 0},
+				"authentication required: show the client certificate of an account in the TLS handshake, and use AUTH EXTERNAL"))
 		}
 	}
 	if d.Result == policy.Defer {
