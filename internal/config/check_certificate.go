@@ -213,29 +213,27 @@ func (d *decoder) checkUpdate() {
 	}
 }
 
-// checkConstraints makes sure that the local CA may sign for the host itself:
-// its certificate is shown whenever there is no other.
+// maxConstraints keeps the local CA's certificate small enough for whoever reads
+// it; package certs has the same.
+const maxConstraints = 256
+
+// checkConstraints warns of names that are asked of the local CA and that it
+// will not be able to sign. The host's own it always can.
 func (d *decoder) checkConstraints(at ref) {
 	c := d.config.Certificates
-	var domains []string
-	for _, name := range c.CANames {
-		if !strings.Contains(name, "/") {
-			domains = append(domains, name)
-		}
+	if len(c.CANames) == 0 {
+		return
 	}
-	if len(domains) == 0 {
-		return // networks alone constrain no names, RFC 5280 section 4.2.1.10
+	if len(c.CANames) > maxConstraints {
+		d.wrong(at.at("ca_names"), flaw{fmt.Sprintf("has %d elements, and %d are possible", len(c.CANames), maxConstraints), "name wider domains or networks"})
 	}
 	permitted := func(name string) bool {
-		return slices.ContainsFunc(domains, func(domain string) bool { return inDomain(strings.TrimPrefix(name, "*."), domain) })
+		return name == strings.ToLower(d.config.Host.Name) ||
+			slices.ContainsFunc(c.CANames, func(domain string) bool { return inDomain(strings.TrimPrefix(name, "*."), domain) })
 	}
-	own := slices.Clone(c.Names)
-	if d.config.Host.Name != "" {
-		own = append([]string{strings.ToLower(d.config.Host.Name)}, own...)
-	}
-	for _, name := range slices.Compact(own) {
-		if !permitted(name) {
-			d.wrong(at.at("ca_names"), flaw{fmt.Sprintf("does not cover %q, so the local CA could not sign it", name), "add " + quote(name) + " or its domain"})
+	for _, name := range c.Names {
+		if c.Source == SourceACME && !permitted(name) {
+			d.doubt(at.element("names", name), flaw{fmt.Sprintf("%q is not covered by ca_names, so the local CA cannot stand in for it", name), "add it there"})
 		}
 	}
 	for _, pattern := range c.RedirectedNames {

@@ -146,8 +146,8 @@ func tlsFields(v *Certificates) []field {
 		}, {
 			name:    "ca_names",
 			binding: list[string]{&v.CANames, false, "a domain or a network", `"example.net"`, parseConstraint, quote},
-			doc: "All that the local CA can ever sign, as name constraints in its own certificate: domains, each with what is below it, and networks; localhost and loopback addresses are always among them. " +
-				"Clients that are redirected on their way to other servers see the host's certificate then. By default it can sign whatever is asked of it. After a change there is a new CA: run `smtpwall trust install` again.",
+			doc: "All that the local CA can ever sign beside this host's own names and addresses, as name constraints in its own certificate: domains, each with what is below it, and networks. " +
+				"Clients that are redirected on their way to other servers see the host's certificate then. By default it can sign any name. The constraints are set when the CA is made; after a change a condition says how to have another one made.",
 			example: `["example.net", "192.0.2.0/24"]`,
 		}, {
 			name:    "redirected_names",
