@@ -31,13 +31,18 @@ const (
 	maxCommonName = 64
 )
 
-// errNoAuthority means that this host has no local CA yet. A damaged one is another error.
-var errNoAuthority = errors.New("no local CA yet")
+var (
+	// errNoAuthority means that this host has no local CA yet. A damaged one is another error.
+	errNoAuthority  = errors.New("no local CA yet")
+	errNotPermitted = errors.New("the local CA's name constraints do not permit it")
+)
 
 type authorityOptions struct {
 	directory string        // the one that holds local-ca
 	lifetime  time.Duration // of a leaf
 	now       func() time.Time
+	host      subjects // in the form that a certificate holds
+	names     []string // what a new root is constrained to, beside the host; none: nothing
 }
 
 func (o authorityOptions) path(name string) string {
@@ -46,10 +51,13 @@ func (o authorityOptions) path(name string) string {
 
 // authority is the local CA: one P-256 root that signs leafs itself. It is immutable.
 type authority struct {
-	root     *x509.Certificate
-	key      crypto.Signer
-	lifetime time.Duration
-	now      func() time.Time
+	directory           string // that of its files
+	root                *x509.Certificate
+	key                 crypto.Signer
+	permitted, excluded constraints // of the root
+	host                subjects
+	lifetime            time.Duration
+	now                 func() time.Time
 }
 
 // RootFile is where the local CA's root certificate lies, in PEM, under the directory of Options.
@@ -74,7 +82,7 @@ func openAuthority(o authorityOptions) (*authority, error) {
 // loadAuthority reads the local CA. Files that are there but cannot be used are an error that names the remedy, on
 // each start: a new CA in their place would break every client that trusts this one, and nobody would know why.
 func loadAuthority(o authorityOptions) (*authority, error) {
-	keyPEM, keyErr := os.ReadFile(o.path(keyFile))
+	keyPEM, keyErr := readKey(o.path(keyFile))
 	rootPEM, rootErr := os.ReadFile(o.path(rootFile))
 	if errors.Is(keyErr, fs.ErrNotExist) && errors.Is(rootErr, fs.ErrNotExist) {
 		return nil, errNoAuthority
@@ -83,17 +91,17 @@ func loadAuthority(o authorityOptions) (*authority, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("reading the local CA as uid %d: %w", os.Geteuid(), err)
 	}
-	a := &authority{lifetime: o.lifetime, now: o.now}
+	a := &authority{directory: filepath.Dir(o.path(keyFile)), host: o.host, lifetime: o.lifetime, now: o.now}
 	if err == nil {
-		err = a.parse(rootPEM, keyPEM)
+		err = errors.Join(closedDirectory(a.directory), closedDirectory(o.directory))
 	}
 	if err == nil {
-		err = closedTo(0o077, o.path(keyFile))
+		err = a.parse(rootPEM, keyPEM)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the local CA in %s cannot be used: %w; restore %s and %s from a backup, "+
 			"or move that directory away: a new CA is then made, which every client must be told to trust",
-			filepath.Dir(o.path(keyFile)), err, keyFile, rootFile)
+			a.directory, err, keyFile, rootFile)
 	}
 	return a, nil
 }
@@ -122,6 +130,11 @@ func (a *authority) parse(rootPEM, keyPEM []byte) error {
 		return fmt.Errorf("%s expired on %s", rootFile, root.NotAfter.Format(time.DateOnly))
 	}
 	a.root, a.key = root, key
+	a.permitted = rootConstraints(root.PermittedDNSDomains, root.PermittedIPRanges)
+	a.excluded = rootConstraints(root.ExcludedDNSDomains, root.ExcludedIPRanges)
+	if len(a.host.names) > 0 && len(a.certifiable(a.host).names) == 0 {
+		return fmt.Errorf("the name constraints of %s permit no name of this host, not even localhost", rootFile)
+	}
 	return nil
 }
 
@@ -133,21 +146,13 @@ func parseCertificate(text []byte) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// closedTo returns an error if the file gives a permission in mask.
-func closedTo(mask fs.FileMode, path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if mode := info.Mode().Perm(); mode&mask != 0 {
-		return fmt.Errorf("%s has mode %04o, so others may have read it; chmod %04o", path, mode, mode&^mask)
-	}
-	return nil
-}
-
 // issue signs a certificate for a TLS server. The first name becomes the common name too, for people and for
-// certmagic, which knows a certificate by its first name. It returns DER, and when the certificate ends.
+// certmagic, which knows a certificate by its first name. It returns DER, and when the certificate ends. The root must
+// permit all of s.
 func (a *authority) issue(s subjects, public crypto.PublicKey) (der []byte, notAfter time.Time, err error) {
+	if left := a.certifiable(s); len(left.names) != len(s.names) || len(left.addresses) != len(s.addresses) {
+		return nil, time.Time{}, fmt.Errorf("%w: %v %v", errNotPermitted, s.names, s.addresses)
+	}
 	id, err := keyID(public)
 	if err != nil {
 		return nil, time.Time{}, err

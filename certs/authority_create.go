@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -32,6 +33,9 @@ func createAuthority(o authorityOptions) error {
 	if err := os.MkdirAll(o.directory, 0o700); err != nil {
 		return err
 	}
+	if err := closedDirectory(o.directory); err != nil {
+		return err
+	}
 	unfinished, err := os.MkdirTemp(o.directory, unfinishedPrefix)
 	if err != nil {
 		return err
@@ -56,9 +60,30 @@ func newRoot(o authorityOptions) (keyPEM, rootPEM []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	id, err := keyID(key.Public())
+	template, err := rootTemplate(o, key.Public())
 	if err != nil {
 		return nil, nil, err
+	}
+	root, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), nil
+}
+
+func rootTemplate(o authorityOptions, public crypto.PublicKey) (*x509.Certificate, error) {
+	id, err := keyID(public)
+	if err != nil {
+		return nil, err
+	}
+	permitted, err := parseConstraints(o.names)
+	if err != nil {
+		return nil, err
 	}
 	now := o.now()
 	template := &x509.Certificate{
@@ -72,16 +97,11 @@ func newRoot(o authorityOptions) (keyPEM, rootPEM []byte, err error) {
 		MaxPathLenZero:        true,
 		SubjectKeyId:          id,
 	}
-	root, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, nil, err
+	if !permitted.empty() {
+		permitted.addHost(o.host)
+		permitted.constrain(template)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), nil
+	return template, nil
 }
 
 func writeRoot(directory string, keyPEM, rootPEM []byte) error {

@@ -295,18 +295,11 @@ func TestOpenSSL(t *testing.T) {
 		{shown(t, m, "", foreign6).Raw, []string{"-verify_ip", foreign6.Addr().String()}},
 	}
 	for i, test := range tests {
-		leaf := filepath.Join(t.TempDir(), "leaf.pem")
-		if err := os.WriteFile(leaf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: test.leaf}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		arguments := slices.Concat([]string{"verify", "-x509_strict", "-purpose", "sslserver", "-no-CApath", "-no-CAstore",
-			"-CAfile", root}, test.identity, []string{leaf})
-		if output, err := exec.Command("openssl", arguments...).CombinedOutput(); err != nil {
-			t.Errorf("certificate %d: openssl verify: %v: %s", i, err, output)
+		if err := verifyOpenSSL(t, test.leaf, directory, test.identity...); err != nil {
+			t.Errorf("certificate %d: %v", i, err)
 		}
 	}
-
-	_, port, err := net.SplitHostPort(serveTLS(t, directory))
+	_, port, err := net.SplitHostPort(serveHTTPS(t, m))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,12 +23,12 @@ func openGeneration(ctx context.Context, o Options, logger *zap.Logger) (*genera
 	if err != nil {
 		return nil, err
 	}
-	host := subjects{names: o.Names, addresses: o.Addresses}
+	host := a.certifiableHost(logger)
 	g := &generation{authority: a, hostNames: map[string]bool{}}
 	for _, name := range host.names {
 		g.hostNames[name] = true
 	}
-	if g.redirected, err = newRedirected(a, host, o.AllowName, logger); err != nil {
+	if g.redirected, err = newRedirected(a, host, o, logger); err != nil {
 		return nil, err
 	}
 	if g.managed, err = openManaged(ctx, a, host, logger); err != nil {
@@ -63,16 +63,16 @@ func (g *generation) forDirect(serverName string) *tls.Certificate {
 	return g.managed.certificate()
 }
 
-// forRedirected picks the certificate for a client that believes it speaks to destination. What the local CA will not
-// sign gets the host's certificate, which a client that verifies refuses.
-func (g *generation) forRedirected(serverName string, destination netip.Addr) *tls.Certificate {
+// forRedirected picks the certificate for a client that believes it speaks to destination; asker is whose budget pays
+// for a new one. What the local CA will not sign gets the host's certificate, which a client that verifies refuses.
+func (g *generation) forRedirected(asker, serverName string, destination netip.Addr) *tls.Certificate {
 	name := lowerASCII(serverName)
 	var issued *tls.Certificate
 	switch {
 	case name == "":
-		issued = g.redirected.byAddress(destination)
+		issued = g.redirected.byAddress(asker, destination)
 	case !g.holds(name):
-		issued = g.redirected.byName(name)
+		issued = g.redirected.byName(asker, name)
 	}
 	if issued != nil {
 		return issued

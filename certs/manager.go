@@ -55,7 +55,8 @@ func Open(ctx context.Context, options Options) (*Manager, error) {
 
 // TLSConfig returns the configuration for every listener: always the same one, so that session tickets (RFC 8446,
 // section 2.2) outlive renewals and reloads. The caller must not change it. A connection whose net.Conn has a method
-// OriginalDestination() netip.AddrPort that returns a valid value is taken for a redirected one.
+// OriginalDestination() netip.AddrPort that returns a valid value is taken for a redirected one; if it has a method
+// PeerKey() string, the budget of new names is that of who bears the key.
 func (m *Manager) TLSConfig() *tls.Config { return m.config }
 
 // Reload replaces the options. On an error nothing changes. Sessions under way keep their certificate; certificates
@@ -102,7 +103,7 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	g := m.current.Load()
 	var found *tls.Certificate
 	if destination := originalDestination(hello.Conn); destination.IsValid() {
-		found = g.forRedirected(hello.ServerName, destination)
+		found = g.forRedirected(peerKey(hello.Conn), hello.ServerName, destination)
 	} else {
 		found = g.forDirect(hello.ServerName)
 	}

@@ -118,6 +118,9 @@ func (o Options) check() error {
 	if o.Source == SourceFiles && (o.CertificateFile == "" || o.KeyFile == "") {
 		errs = append(errs, fmt.Errorf("source %q needs a certificate file and a key file", SourceFiles))
 	}
+	if _, err := parseConstraints(o.CANames); err != nil {
+		errs = append(errs, err)
+	}
 	if o.LeafLifetime < minLeafLifetime {
 		errs = append(errs, fmt.Errorf("leaf lifetime %s is shorter than %s", o.LeafLifetime, minLeafLifetime))
 	}
@@ -125,5 +128,6 @@ func (o Options) check() error {
 }
 
 func (o Options) authorityOptions() authorityOptions {
-	return authorityOptions{directory: o.Directory, lifetime: o.LeafLifetime, now: o.Now}
+	return authorityOptions{directory: o.Directory, lifetime: o.LeafLifetime, now: o.Now,
+		host: subjects{names: o.Names, addresses: o.Addresses}, names: o.CANames}
 }

@@ -4,10 +4,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -18,12 +22,10 @@ import (
 )
 
 const (
-	// maxIssued is how many certificates for redirected connections are kept.
-	maxIssued = 1000
-	// issueRate, a second, and issueBurst bound what a client that asks for ever new names can make us sign: about a
-	// hundredth of one processor. The burst fills the cache after a start.
-	issueRate  = 100
-	issueBurst = maxIssued
+	// maxIssued is how many certificates for redirected connections are kept: about 10 MiB (TestNamesAreBounded).
+	maxIssued = 10_000
+	// maxLookedUp is how many names one certificate for an address has beside the host's.
+	maxLookedUp = 16
 )
 
 // redirected keeps the certificates that redirected connections were shown. One key serves them all: they have the same
@@ -33,19 +35,17 @@ type redirected struct {
 	authority *authority
 	host      subjects
 	allow     func(name string) bool
+	lookedUp  func(address netip.Addr) []string
 	logger    *zap.Logger
 
 	key     *ecdsa.PrivateKey
 	issued  *lru.TwoQueueCache[string, leaf]
-	flights singleflight.Group // one signature for all who ask for a name at once
-	limiter *rate.Limiter
+	flights singleflight.Group // one signature for all connections of one asker that want it at once
+	budget  *budget
 	warn    rate.Sometimes
 }
 
-var (
-	errNotAllowed = errors.New("not a host name, or not allowed")
-	errTooMany    = errors.New("too many new names")
-)
+var errNotAllowed = errors.New("not a host name, or not allowed")
 
 // leaf is one certificate for redirected connections.
 type leaf struct {
@@ -53,7 +53,8 @@ type leaf struct {
 	renewAfter, notAfter time.Time
 }
 
-func newRedirected(a *authority, host subjects, allow func(string) bool, logger *zap.Logger) (*redirected, error) {
+// newRedirected takes the host's names and addresses as far as the root permits them.
+func newRedirected(a *authority, host subjects, o Options, logger *zap.Logger) (*redirected, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the key for redirected connections: %w", err)
@@ -62,68 +63,120 @@ func newRedirected(a *authority, host subjects, allow func(string) bool, logger 
 	if err != nil {
 		return nil, err
 	}
+	limits, err := newBudget()
+	if err != nil {
+		return nil, err
+	}
 	return &redirected{
-		authority: a, host: host, allow: allow, logger: logger, key: key, issued: issued,
-		limiter: rate.NewLimiter(issueRate, issueBurst),
-		warn:    rate.Sometimes{Interval: time.Minute},
+		authority: a, host: host, allow: o.AllowName, lookedUp: o.LookedUp, logger: logger, key: key, issued: issued,
+		budget: limits, warn: rate.Sometimes{Interval: time.Minute},
 	}, nil
+}
+
+// wanted is a certificate that somebody asks for.
+type wanted struct {
+	asker    string // whose budget pays for it
+	key      string // under which it is kept
+	subjects func() (subjects, error)
 }
 
 // byName returns a certificate for name, in lower case, or nil if there can be none: name is no host name, is not
 // allowed, or too many are asked for.
-func (r *redirected) byName(name string) *tls.Certificate {
-	return r.get(name, func() (subjects, bool) {
-		if !validHostName(name) || r.allow != nil && !r.allow(name) {
-			return subjects{}, false
+func (r *redirected) byName(asker, name string) *tls.Certificate {
+	return r.get(wanted{asker: asker, key: name, subjects: func() (subjects, error) {
+		if !validHostName(name) || !r.allowed(name) {
+			return subjects{}, errNotAllowed
 		}
-		return subjects{names: []string{name}}, true
-	})
+		if !r.authority.permitsName(name) {
+			return subjects{}, errNotPermitted
+		}
+		return subjects{names: []string{name}}, nil
+	}})
 }
 
-// byAddress returns a certificate for a client that names no host and so can only check the address that it dialled, or
-// a name of this host.
-func (r *redirected) byAddress(address netip.Addr) *tls.Certificate {
+// byAddress returns a certificate for a client that names no host and so can only check the name that it looked up, the
+// address that it dialled, or a name of this host. Nil is as for byName.
+func (r *redirected) byAddress(asker string, address netip.Addr) *tls.Certificate {
 	address = address.Unmap().WithZone("")
-	return r.get(address.String(), func() (subjects, bool) {
-		s := subjects{names: r.host.names, addresses: append([]netip.Addr(nil), r.host.addresses...)}
+	names := r.namesOf(address)
+	return r.get(wanted{asker: asker, key: addressKey(address, names), subjects: func() (subjects, error) {
+		s := subjects{names: slices.DeleteFunc(names, func(name string) bool { return !r.allowed(name) })}
 		s.addAddress(address)
-		return s, true
-	})
+		if s = r.authority.certifiable(s); len(s.names)+len(s.addresses) == 0 {
+			return subjects{}, errNotPermitted
+		}
+		for _, name := range r.host.names {
+			s.addName(name)
+		}
+		for _, own := range r.host.addresses {
+			s.addAddress(own)
+		}
+		return s, nil
+	}})
 }
 
-// get looks key up and issues on a miss. A host name cannot be mistaken for an address: validHostName refuses those.
-func (r *redirected) get(key string, want func() (subjects, bool)) *tls.Certificate {
+// namesOf returns the names by which the host looked address up, newest first, not yet put before AllowName. Others
+// wrote them: what is no host name is dropped.
+func (r *redirected) namesOf(address netip.Addr) []string {
+	if r.lookedUp == nil {
+		return nil
+	}
+	var s subjects
+	for _, name := range r.lookedUp(address) {
+		if name = lowerASCII(name); len(s.names) < maxLookedUp && validHostName(name) {
+			s.addName(name)
+		}
+	}
+	return s.names
+}
+
+// addressKey has the names in it, so that a new look-up makes a new certificate, but not their order, which each look-up
+// changes. It is short however long they are, and no host name.
+func addressKey(address netip.Addr, names []string) string {
+	if len(names) == 0 {
+		return address.String()
+	}
+	sum := sha256.Sum256([]byte(strings.Join(slices.Sorted(slices.Values(names)), " ")))
+	return address.String() + " " + hex.EncodeToString(sum[:])
+}
+
+func (r *redirected) allowed(name string) bool { return r.allow == nil || r.allow(name) }
+
+// get looks a certificate up and issues it on a miss. A host name cannot be mistaken for an address: validHostName
+// refuses those. Askers do not share a flight, so that nobody is refused for the budget of another.
+func (r *redirected) get(w wanted) *tls.Certificate {
 	now := r.authority.now()
-	have, ok := r.issued.Get(key)
+	have, ok := r.issued.Get(w.key)
 	if ok && now.Before(have.renewAfter) {
 		return have.certificate
 	}
-	made, err, _ := r.flights.Do(key, func() (any, error) { return r.issue(key, want, now) })
+	made, err, _ := r.flights.Do(w.asker+"\x00"+w.key, func() (any, error) { return r.issue(w, now) })
 	if err == nil {
 		return made.(leaf).certificate
 	}
-	r.logger.Debug("issued no certificate for a redirected connection", zap.String(logfields.TLSName, key), zap.Error(err))
+	r.logger.Debug("issued no certificate for a redirected connection", zap.String(logfields.TLSName, w.key),
+		zap.String(logfields.Identity, w.asker), zap.Error(err))
 	if ok && now.Before(have.notAfter) {
 		return have.certificate
 	}
 	return nil
 }
 
-func (r *redirected) issue(key string, want func() (subjects, bool), now time.Time) (leaf, error) {
+func (r *redirected) issue(w wanted, now time.Time) (leaf, error) {
 	// The flight before this one may have issued it after our look-up.
-	if have, ok := r.issued.Get(key); ok && now.Before(have.renewAfter) {
+	if have, ok := r.issued.Get(w.key); ok && now.Before(have.renewAfter) {
 		return have, nil
 	}
-	s, ok := want()
-	if !ok {
-		return leaf{}, errNotAllowed
+	s, err := w.subjects()
+	if err != nil {
+		return leaf{}, err
 	}
-	if !r.limiter.AllowN(now, 1) {
+	if err := r.budget.spend(w.asker, now); err != nil {
 		r.warn.Do(func() {
 			r.logger.Warn("too many new names asked for on redirected connections; showing the host's certificate",
-				zap.Int("per_second", issueRate))
+				zap.String(logfields.Identity, w.asker), zap.Error(err))
 		})
-		return leaf{}, errTooMany
+		return leaf{}, err
 	}
 	der, notAfter, err := r.authority.issue(s, r.key.Public())
 	if err != nil {
@@ -134,6 +187,6 @@ func (r *redirected) issue(key string, want func() (subjects, bool), now time.Ti
 		renewAfter:  r.authority.renewAfter(notAfter),
 		notAfter:    notAfter,
 	}
-	r.issued.Add(key, made)
+	r.issued.Add(w.key, made)
 	return made, nil
 }

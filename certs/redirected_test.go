@@ -15,13 +15,14 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/time/rate"
 )
 
 // TestNamesAreBounded asks for 10,000 names, in handshakes' own way, and measures what is kept.
 func TestNamesAreBounded(t *testing.T) {
 	m := open(t, Options{})
 	r := m.current.Load().redirected
-	r.limiter.SetLimit(1e9)
+	unlimited(r)
 	heap := func() uint64 {
 		runtime.GC()
 		var stats runtime.MemStats
@@ -54,13 +55,13 @@ func TestNamesAreBounded(t *testing.T) {
 func TestFloodKeepsNamesInUse(t *testing.T) {
 	m := open(t, Options{})
 	r := m.current.Load().redirected
-	r.limiter.SetLimit(1e9)
-	first := r.byName("smtp.example.com")
-	r.byName("smtp.example.com")
+	unlimited(r)
+	first := r.byName("", "smtp.example.com")
+	r.byName("", "smtp.example.com")
 	for i := range 3 * maxIssued {
-		r.byName(fmt.Sprintf("n%d.example", i))
+		r.byName("", fmt.Sprintf("n%d.example", i))
 	}
-	if r.byName("smtp.example.com") != first {
+	if r.byName("", "smtp.example.com") != first {
 		t.Error("the name in use was pushed out")
 	}
 }
@@ -77,7 +78,7 @@ func TestConcurrentAskersIssueOnce(t *testing.T) {
 	got := make([]*tls.Certificate, askers)
 	var all sync.WaitGroup
 	for i := range askers {
-		all.Go(func() { got[i] = m.current.Load().redirected.byName("smtp.example.com") })
+		all.Go(func() { got[i] = m.current.Load().redirected.byName("", "smtp.example.com") })
 	}
 	close(release)
 	all.Wait()
@@ -131,18 +132,18 @@ func TestRedirectedRenewal(t *testing.T) {
 	m := open(t, Options{Directory: directory, Now: func() time.Time { return time.Unix(0, clock.Load()) }})
 	r := m.current.Load().redirected
 	const day = int64(24 * time.Hour)
-	first := r.byName("smtp.example.com")
+	first := r.byName("", "smtp.example.com")
 	clock.Add(4 * day)
-	if r.byName("smtp.example.com") != first {
+	if r.byName("", "smtp.example.com") != first {
 		t.Error("renewed after 4 of 7 days")
 	}
-	r.limiter.SetBurst(0)
+	r.budget.all.SetBurst(0)
 	clock.Add(day)
-	if r.byName("smtp.example.com") != first {
+	if r.byName("", "smtp.example.com") != first {
 		t.Error("not shown while it is valid and another cannot be issued")
 	}
-	r.limiter.SetBurst(1)
-	second := r.byName("smtp.example.com")
+	r.budget.all.SetBurst(1)
+	second := r.byName("", "smtp.example.com")
 	if second == first || second == nil {
 		t.Fatal("not renewed after 5 of 7 days")
 	}
@@ -151,9 +152,9 @@ func TestRedirectedRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify(t, leaf, directory, "smtp.example.com", time.Unix(0, clock.Load()))
-	r.limiter.SetBurst(0)
+	r.budget.all.SetBurst(0)
 	clock.Add(8 * day)
-	if r.byName("smtp.example.com") != nil {
+	if r.byName("", "smtp.example.com") != nil {
 		t.Error("an expired certificate was shown")
 	}
 }
@@ -212,7 +213,7 @@ func FuzzServerName(f *testing.F) {
 		f.Add(name, false)
 	}
 	m := open(f, Options{Names: []string{"vps1.example.net"}})
-	m.current.Load().redirected.limiter.SetLimit(1e9)
+	unlimited(m.current.Load().redirected)
 	f.Fuzz(func(t *testing.T, name string, redirected bool) {
 		destination := netip.AddrPort{}
 		if redirected {
@@ -236,4 +237,11 @@ func FuzzServerName(f *testing.F) {
 			t.Fatalf("%q: %v", name, err)
 		}
 	})
+}
+
+// unlimited lets any number of names be signed.
+func unlimited(r *redirected) {
+	r.budget.all.SetLimit(rate.Inf)
+	r.budget.askers.Purge()
+	r.budget.askers.Add("", rate.NewLimiter(rate.Inf, 1))
 }
