@@ -65,6 +65,7 @@ func TestFirewallHealsDrift(t *testing.T) {
 		{"flush table", "flush table inet smtpwall", "chain refuse_out: missing: jump count_out"},
 		{"flush chain", "flush chain inet smtpwall outgoing", `chain outgoing: missing: oif "lo" fib daddr type local return`},
 		{"delete rule", "delete rule inet smtpwall refuse_out handle %d", "chain refuse_out: missing: meta l4proto tcp counter"},
+		{"flush answers", "flush chain inet smtpwall filter_input", `chain filter_input: missing: udp sport 53 ct direction reply`},
 		{"insert accept", "insert rule inet smtpwall filter_output accept", "chain filter_output: foreign: rule of immediate"},
 		{"insert accept for a user", "insert rule inet smtpwall outgoing meta skuid 1234 accept", "chain outgoing: foreign: rule of meta, cmp, immediate"},
 		{"delete element", "delete element inet smtpwall mail { 25 }", "set mail: missing: 25"},

@@ -38,6 +38,8 @@ func fwOptions() rules.Options {
 		Mode:     rules.Enforce,
 		ProxyUID: fwProxy,
 		Redirect: maps.Clone(fwListenPorts),
+
+		DNSAnswers: true,
 		Relays: []netip.AddrPort{
 			netip.AddrPortFrom(fwRelay4, fwRelayPort), netip.AddrPortFrom(fwRelay6, fwRelayPort),
 			netip.AddrPortFrom(fwRelay4, fwOddPort), netip.AddrPortFrom(fwRelay6, fwOddPort),
