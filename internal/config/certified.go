@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -33,6 +34,19 @@ func parseCertifiedName(text string) (string, error) {
 // public can look whose they are: RFC 6761, RFC 6762, RFC 8375, and ICANN's
 // reservation of internal.
 var privateDomains = []string{"local", "internal", "home.arpa", "lan", "home", "corp", "localdomain"}
+
+// Certifiable says why none of the issuers certifies name, and nil if one might.
+// Whoever names its own roots may know networks that others do not.
+func (c Certificates) Certifiable(name string) error {
+	private := slices.ContainsFunc(c.Issuers, func(i Issuer) bool { return i.CAFile != "" })
+	switch reason := doubtfulName(name); {
+	case isLocalhost(strings.TrimPrefix(name, "*.")):
+		return flaw{fmt.Sprintf("%q is every host, and no CA certifies it", name), "name this host; the local CA certifies localhost in any case"}
+	case reason != "" && !private:
+		return flaw{reason + ", and no CA for the public certifies it", `use a name in a domain of your own, or source = "local"; with a CA of your own name its root by ca`}
+	}
+	return nil
+}
 
 // doubtfulName says why a CA for the public does not certify name, and "" if it
 // might.

@@ -56,17 +56,12 @@ func (d *decoder) checkSourceKeys(at ref) {
 	}
 }
 
-// checkCertified refuses names that no CA certifies. One whose own roots are
-// named may know networks that others do not.
+// checkCertified refuses names that no CA certifies.
 func (d *decoder) checkCertified(at ref) {
 	c := d.config.Certificates
-	private := slices.ContainsFunc(c.Issuers, func(i Issuer) bool { return i.CAFile != "" })
 	refuse := func(at place, name string) {
-		switch reason := doubtfulName(name); {
-		case isLocalhost(strings.TrimPrefix(name, "*.")):
-			d.wrong(at, flaw{fmt.Sprintf("%q is every host, and no CA certifies it", name), "name this host; the local CA certifies localhost in any case"})
-		case reason != "" && !private:
-			d.wrong(at, flaw{reason + ", and no CA for the public certifies it", `use a name in a domain of your own, or source = "local"; with a CA of your own name its root by ca`})
+		if err := c.Certifiable(name); err != nil {
+			d.wrong(at, asFlaw(err))
 		}
 	}
 	for _, name := range c.Names {
