@@ -168,7 +168,12 @@ func open(t *testing.T, s *shelf) (path string) {
 
 func serve(t *testing.T, s *shelf, ln net.Listener) *Server {
 	t.Helper()
-	server := NewServer(Options{Reader: s, Limits: s, Actor: s})
+	return serveOptions(t, Options{Reader: s, Limits: s, Actor: s}, ln)
+}
+
+func serveOptions(t *testing.T, o Options, ln net.Listener) *Server {
+	t.Helper()
+	server := NewServer(o)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }() // waited for in the clean-up
 	t.Cleanup(func() {
@@ -182,3 +187,40 @@ func serve(t *testing.T, s *shelf, ln net.Listener) *Server {
 }
 
 func text(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
+
+// pipeListener is a network without the kernel, for tests in a bubble of time.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case l.conns <- there:
+		return here, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
