@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ const (
 	// fudge is by how many seconds the clocks may differ (RFC 8945 section 10).
 	fudge = 300
 )
+
+var errNoAnswer = errors.New("it takes too long")
 
 // exchange sends one signed message and gives the reply: one that the key
 // signed, or one that says no.
@@ -137,7 +140,7 @@ func answers(reply, question *dns.Msg) bool {
 }
 
 func overTCP(ctx context.Context, server string, question []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, exchangeTime, errNoAnswer)
 	defer cancel()
 	conn, end, err := dial(ctx, "tcp", server)
 	if err != nil {
@@ -164,7 +167,7 @@ func dial(ctx context.Context, network, server string) (conn *dns.Conn, end func
 // because names the end of the context where that is what made a connection fail.
 func because(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	return err
 }
@@ -175,10 +178,10 @@ func endpoint(server string) (string, error) {
 	if err != nil { // no port
 		host, port = strings.TrimSuffix(strings.TrimPrefix(server, "["), "]"), "53"
 	}
-	if _, ok := dns.IsDomainName(host); (!ok || host == "" || strings.ContainsAny(host, "[]/ ")) && net.ParseIP(host) == nil {
+	if _, ok := dns.IsDomainName(host); net.ParseIP(host) == nil && (!ok || host == "" || strings.ContainsAny(server, "[]/ ")) {
 		return "", fmt.Errorf("%q is not host:port", server)
 	}
-	if number, err := net.LookupPort("udp", port); err != nil || number == 0 {
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
 		return "", fmt.Errorf("%q has no port number", server)
 	}
 	return net.JoinHostPort(host, port), nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -44,7 +45,7 @@ func validateResolvers(resolvers []string) error {
 // ask gives the first reply that knows: that the records are these, or that
 // there are none. A referral does not know.
 func (f finder) ask(ctx context.Context, name string, rrtype uint16) (*dns.Msg, error) {
-	var failures error
+	var failures []string
 	for _, server := range f.servers {
 		reply, err := ask(ctx, server, name, rrtype)
 		if ctx.Err() != nil {
@@ -59,12 +60,12 @@ func (f finder) ask(ctx context.Context, name string, rrtype uint16) (*dns.Msg, 
 		default:
 			return reply, nil
 		}
-		failures = errors.Join(failures, fmt.Errorf("%s: %w", server, err))
+		failures = append(failures, fmt.Sprintf("%s: %v", server, err))
 	}
-	if failures == nil {
-		failures = errors.New("no resolver is configured, in /etc/resolv.conf neither")
+	if len(failures) == 0 {
+		failures = []string{"no resolver is configured, nor is one in /etc/resolv.conf"}
 	}
-	return nil, fmt.Errorf("looking up %s: %w", plain(name), failures)
+	return nil, fmt.Errorf("looking up %s: %s", plain(name), strings.Join(failures, "; "))
 }
 
 // ask asks one server, over TCP if UDP did not do.
@@ -83,7 +84,7 @@ func ask(ctx context.Context, server, name string, rrtype uint16) (*dns.Msg, err
 }
 
 func askBy(ctx context.Context, network, server string, question *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, askTime, errNoAnswer)
 	defer cancel()
 	conn, end, err := dial(ctx, network, server)
 	if err != nil {
@@ -99,7 +100,7 @@ func askBy(ctx context.Context, network, server string, question *dns.Msg) (*dns
 		case err == nil && answers(reply, question):
 			return reply, nil
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		case network == "udp" && (err == nil || reply != nil): // from somebody else; the answer may come yet
 		case err == nil:
 			return nil, errors.New("answers something else than it was asked")

@@ -18,7 +18,7 @@ const (
 	// programAfter is how long, after its end, a program's children may hold
 	// its output.
 	programAfter = time.Second
-	maxOutput    = 1024 // octets at the end of a program's output that reach an error
+	maxOutput    = 512 // octets at the end of a program's output that reach an error
 )
 
 // run runs a program with no input, no environment but a PATH, and no shell. It

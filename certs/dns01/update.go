@@ -176,7 +176,7 @@ func (u Update) checkKey(ctx context.Context) error {
 	case reply.IsTsig() == nil:
 		return fmt.Errorf("the server %s answered %s without a signature: does it know TSIG keys?", u.Server, rcode(reply))
 	case u.Zone != "" && !isZone:
-		return fmt.Errorf("the server %s accepts the key %s, but has no zone %s (%s): name the server and the zone that take updates", u.Server, u.KeyName, u.Zone, rcode(reply))
+		return fmt.Errorf("the server %s accepts the key %s, but is not authoritative for %s (%s): name a zone and its primary server", u.Server, u.KeyName, u.Zone, rcode(reply))
 	}
 	return nil
 }

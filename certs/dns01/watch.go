@@ -94,7 +94,7 @@ func (w watch) servers(ctx context.Context, name string) (end string, servers ma
 		return end, servers
 	}
 	for _, rr := range reply.Answer {
-		if ns, ok := rr.(*dns.NS); ok {
+		if ns, ok := rr.(*dns.NS); ok && len(servers) < maxWatched {
 			w.addresses(ctx, ns.Ns, servers)
 		}
 	}
