@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -187,9 +186,6 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, value any) err
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("there is more after it")
 	}
-	// requestTime was for the request. net/http takes the end of it for the
-	// client's going away, however long the answer still takes.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return nil
 }
 
