@@ -22,19 +22,18 @@ type front struct {
 	directory string // the URL that clients start from
 
 	withoutARI bool          // the directory does not offer ARI
-	askAgain   time.Duration // instead of Pebble's six hours between questions about a renewal
+	askAgain   time.Duration // instead of Pebble's six hours between questions about a renewal, with noHurry
 
 	mu         sync.Mutex
 	limited    bool // orders are answered with 429
 	retryAfter time.Duration
-	refused    []time.Time // when an order was
-	dropped    bool        // connections are closed without an answer
+	refused    int  // orders that were
+	noHurry    bool // renewals are suggested in an hour
 }
 
 const rateLimitWords = "too many certificates (5) already issued for this exact set of identifiers"
 
-// startFront puts a front before the bed's CA. Its configuration has to be
-// completed with frontConfig.
+// startFront puts a front before the bed's CA; see config.
 func (b *bed) startFront(t testing.TB, f *front) {
 	t.Helper()
 	listener, err := b.Remote.Listen(netip.AddrPortFrom(secondAddr, 443))
@@ -68,32 +67,40 @@ func (b *bed) startFront(t testing.TB, f *front) {
 	f.directory = "https://" + secondAddr.String() + "/dir"
 }
 
-// frontConfig is acmeConfig with the front for the CA.
+// config is acmeConfig with the front for the CA.
 func (f *front) config() string {
 	return "source = \"acme\"\nemail = \"admin@example.net\"\ndirectory = \"" + f.directory + "\"\nca = \"$DIR/relay-ca.pem\"\n"
 }
 
-// takes answers what the CA is not to see.
+// takes answers what the CA is not to see, and says whether it may see the rest.
 func (f *front) takes(w http.ResponseWriter, r *http.Request) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.dropped {
-		panic(http.ErrAbortHandler)
+	switch {
+	case f.limited && path.Base(r.URL.Path) == "order-plz":
+		f.refused++
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.Header().Set("Retry-After", inSeconds(f.retryAfter))
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = fmt.Fprintf(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":%q,"status":429}`, rateLimitWords)
+		return false
+	case f.noHurry && strings.Contains(r.URL.Path, renewalPath):
+		start := time.Now().Add(time.Hour).UTC()
+		w.Header().Set("Retry-After", inSeconds(f.askAgain))
+		_ = json.NewEncoder(w).Encode(map[string]any{"suggestedWindow": map[string]time.Time{"start": start, "end": start.Add(time.Hour)}})
+		return false
 	}
-	if !f.limited || path.Base(r.URL.Path) != "order-plz" {
-		return true
-	}
-	f.refused = append(f.refused, time.Now())
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", strconv.Itoa(int(f.retryAfter/time.Second)))
-	w.WriteHeader(http.StatusTooManyRequests)
-	_, _ = fmt.Fprintf(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":%q,"status":429}`, rateLimitWords)
-	return false
+	return true
 }
 
+// renewalPath is in the URLs of Pebble's ARI.
+const renewalPath = "/renewalInfo/"
+
+func inSeconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+
 func (f *front) modify(response *http.Response) error {
-	if f.askAgain > 0 && strings.Contains(response.Request.URL.Path, "/renewalInfo/") {
-		response.Header.Set("Retry-After", strconv.Itoa(int(f.askAgain/time.Second)))
+	if f.askAgain > 0 && strings.Contains(response.Request.URL.Path, renewalPath) {
+		response.Header.Set("Retry-After", inSeconds(f.askAgain))
 	}
 	if !f.withoutARI || response.Request.URL.Path != "/dir" {
 		return nil
@@ -125,5 +132,12 @@ func (f *front) limit(limited bool, retryAfter time.Duration) {
 func (f *front) refusals() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.refused)
+	return f.refused
+}
+
+// hurry lets the CA itself say when to renew.
+func (f *front) hurry() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noHurry = false
 }

@@ -212,9 +212,10 @@ func TestRenewalUnderLoad(t *testing.T) {
 // TestRenewalInformation: a CA that wants a certificate renewed early is heard.
 func TestRenewalInformation(t *testing.T) {
 	t.Parallel()
-	s := setup{}
+	// How often it is asked depends on how long certificates are good for.
+	s := setup{ca: pebble.Options{Profiles: map[string]time.Duration{"default": 12 * time.Minute}}}
 	b := newBed(t, s)
-	f := &front{askAgain: 2 * time.Second}
+	f := &front{askAgain: 2 * time.Second, noHurry: true}
 	b.startFront(t, f)
 	s.config = f.config()
 	b.configure(s)
@@ -222,6 +223,7 @@ func TestRenewalInformation(t *testing.T) {
 	roots := b.ca.Roots(0)
 	first := b.awaitCertificate(t, roots, hostName)
 	b.ca.SetRenewalWindow(first, time.Now().Add(-time.Hour), time.Now().Add(-time.Minute))
+	f.hurry()
 	var second *x509.Certificate
 	awaitFor(t, 2*patience, "another certificate", func() bool {
 		var err error
