@@ -33,7 +33,7 @@ func TestUsage(t *testing.T) {
 		{"unknown flag", []string{"log", "--loud"}, exitUsage, "flag provided but not defined: -loud"},
 		{"flag's help", []string{"log", "--help"}, exitDone, "-follow"},
 		{"firewall without a word", []string{"firewall"}, exitUsage, "smtpwall: error: firewall needs apply, show, status or remove\n"},
-		{"trust with another word", []string{"trust", "me"}, exitUsage, "smtpwall: error: trust needs install or remove\n"},
+		{"trust with another word", []string{"trust", "me"}, exitUsage, "smtpwall: error: trust needs install, remove or status\n"},
 		{"account without a word", []string{"account"}, exitUsage, "smtpwall: error: account needs the word hash\n"},
 		{"mode", []string{"run", "--mode", "sleep"}, exitUsage, "smtpwall: error: unknown mode \"sleep\"\nhint: observe or enforce\n"},
 		{"no file", []string{"check", "/nonexistent/smtpwall.toml"}, exitUsage, "smtpwall: error: /nonexistent/smtpwall.toml: cannot be read: no such file or directory\n"},
