@@ -89,6 +89,7 @@ func scenarios() []scenario {
 		{"drain", "queue mode against Postfix: 10,000 messages from the spool to a near relay", 0, runDrain},
 		{"limits", "limits in four budgets, breakers and 50 rules against none of them, 20 connections", 0, runLimits},
 		{"senders", "the same with a budget for each reverse-path, and each message from another one, 100 messages a connection", 0, runSenders},
+		{"handshakes", "new connections on 465, the handshake and the banner: against nginx's mail proxy and HAProxy", 0, runHandshakes},
 		{"login", "log in with Python's smtplib, Nagle's algorithm on", 0, runLogin},
 		{"memory", "memory: idle, a session at rest, 200 sessions with 25 MiB messages", 0, runMemory},
 		{"host", "connections a second of the host's other traffic, with our rules and without", 0, runHost},

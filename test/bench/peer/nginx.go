@@ -24,7 +24,7 @@ mail {
     xclient off;
     proxy_timeout 120s;
     smtp_capabilities PIPELINING 8BITMIME "SIZE 67108864" ENHANCEDSTATUSCODES;
-    ssl_protocols TLSv1.3;
+    ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate %[6]s;
     ssl_certificate_key %[7]s;
     server { listen %[1]s; protocol smtp; starttls on; smtp_auth plain login; }

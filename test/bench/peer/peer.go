@@ -24,6 +24,7 @@ type Environment struct {
 	RelayTLS    string // host:port of the relay with implicit TLS
 	RelayName   string // what the relay's certificate names
 	RelayCA     string // PEM file
+	Banner      string // host:port of who says a banner in clear, and no more
 	Username    string // of the account, at the relay and at the proxy alike
 	Password    string
 	Smtpwall    string // path of the program to measure
@@ -89,6 +90,7 @@ func starters() []starter {
 		{name: "nginx", program: "nginx", debian: "nginx-light libnginx-mod-mail libnginx-mod-stream", start: startNginx},
 		{name: "postfix-relay", program: "postfix", debian: postfixPackages, start: startPostfixRelay},
 		{name: "postfix-proxy", program: "postfix", debian: postfixPackages, start: startPostfixProxy},
+		{name: "haproxy-greeting", program: "haproxy", debian: "haproxy", start: startHAProxyGreeting, special: true},
 		{name: "smtpwall-before", start: startSmtpwallBefore, special: true},
 		{name: "smtpwall-free", start: startSmtpwallFree, special: true},
 		{name: "smtpwall-limits", start: startSmtpwallLimits, special: true},
