@@ -132,6 +132,7 @@ func TestAnchorGone(t *testing.T) {
 func TestElsewhere(t *testing.T) { asAdministrator(t, trustElsewhere) }
 
 func trustElsewhere(t *testing.T) {
+	forgetJava(t)
 	ca := newCA(t, caOptions{})
 	options := Options{Certificate: ca.path}
 	tests := []struct{ store, anchors, bundle, suffix, update, called string }{
