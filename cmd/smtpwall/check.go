@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,7 +18,7 @@ import (
 func checkCommand(ctx context.Context, c *console, args []string) error {
 	set := c.flags("check")
 	path := configFlag(set)
-	offline := set.Bool("offline", false, "do not connect to the relays")
+	offline := set.Bool("offline", false, "do not connect to relays, CAs and name servers")
 	rest, err := parse(set, args)
 	if err != nil {
 		return err
@@ -39,8 +41,12 @@ func checkCommand(ctx context.Context, c *console, args []string) error {
 		return err
 	}
 	if !*offline {
-		if err := c.checkRelays(ctx, cfg); err != nil {
+		relayErr := c.checkRelays(ctx, cfg)
+		if err := c.checkIssuers(ctx, cfg); err != nil && relayErr == nil {
 			return err
+		}
+		if relayErr != nil {
+			return relayErr
 		}
 	}
 	fmt.Fprintf(c.out, "%s is fine: mode %s, %d relays, %d accounts, %d policy rules", *path, cfg.Mode, len(cfg.Relays), len(cfg.Accounts), len(cfg.Policy.Rules))
@@ -80,6 +86,29 @@ func (c *console) checkRelays(ctx context.Context, cfg *config.Config) error {
 	if unreachable > 0 {
 		return failed(fmt.Errorf("%d of %d relays cannot be used", unreachable, len(cfg.Relays)),
 			"in enforce mode only the service's user reaches a relay: try `runuser -u smtpwall -- smtpwall check`, or --offline")
+	}
+	return nil
+}
+
+// checkIssuers asks the CAs for what they are, and the name server whether it
+// takes the key.
+func (c *console) checkIssuers(ctx context.Context, cfg *config.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	wrong := 0
+	for what, err := range app.ProbeCertificates(ctx, cfg) {
+		if err != nil {
+			wrong++
+			for line := range strings.Lines(err.Error()) {
+				fmt.Fprintf(c.err, "smtpwall: error: %s: %s\n", what, visible(strings.TrimSuffix(line, "\n")))
+			}
+			continue
+		}
+		fmt.Fprintf(c.err, "%s: asked, and well\n", what)
+	}
+	if wrong > 0 {
+		return failed(errors.New("certificates cannot be had as [certificates] says"),
+			"until they can, the local CA's are shown; docs/certificates.md says what each way needs")
 	}
 	return nil
 }

@@ -45,6 +45,8 @@ type state struct {
 	guardErr error
 	proxy    admin.Status
 	proxyErr error
+	// certificates are none where no proxy tells.
+	certificates []admin.Certificate
 	// spool is what the proxy says, or the files while none runs.
 	spool    admin.SpoolStatus
 	spoolErr error
@@ -55,6 +57,9 @@ func readState(ctx context.Context, cfg *config.Config) state {
 	s := state{relays: len(cfg.Relays)}
 	s.guard, s.guardErr = app.GuardStatus(ctx)
 	s.proxy, s.proxyErr = app.ProxyStatus(ctx, cfg)
+	if proxy, err := app.AskCertificates(ctx, cfg); err == nil {
+		s.certificates, _ = proxy.Certificates(ctx) // what is wrong with the proxy it said already
+	}
 	if s.spool = s.proxy.Spool; s.proxyErr != nil {
 		s.spool, s.spoolErr = app.SpoolFiles(ctx, cfg)
 	}
@@ -64,17 +69,19 @@ func readState(ctx context.Context, cfg *config.Config) state {
 // statusJSON is the JSON of status. A half that cannot be asked is null, with
 // its error beside it.
 type statusJSON struct {
-	Guard      *guard.Status     `json:"guard"`
-	GuardError string            `json:"guard_error,omitempty"`
-	Proxy      *admin.Status     `json:"proxy"`
-	ProxyError string            `json:"proxy_error,omitempty"`
-	Spool      admin.SpoolStatus `json:"spool"`
-	Held       int               `json:"held"` // messages in hold
-	Degraded   bool              `json:"degraded"`
+	Guard      *guard.Status `json:"guard"`
+	GuardError string        `json:"guard_error,omitempty"`
+	Proxy      *admin.Status `json:"proxy"`
+	ProxyError string        `json:"proxy_error,omitempty"`
+	// Certificates are those of the proxy, as cert status has them.
+	Certificates []admin.Certificate `json:"certificates,omitempty"`
+	Spool        admin.SpoolStatus   `json:"spool"`
+	Held         int                 `json:"held"` // messages in hold
+	Degraded     bool                `json:"degraded"`
 }
 
 func (s state) json() statusJSON {
-	j := statusJSON{Spool: s.spool, Held: s.spool.ByState[string(spool.Hold)], Degraded: s.degraded()}
+	j := statusJSON{Spool: s.spool, Certificates: s.certificates, Held: s.spool.ByState[string(spool.Hold)], Degraded: s.degraded()}
 	if j.Guard = &s.guard; s.guardErr != nil {
 		j.Guard, j.GuardError = nil, s.guardErr.Error()
 	}

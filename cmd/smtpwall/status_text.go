@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +23,9 @@ func (c *console) printState(s state) {
 		c.printProxy(s.proxy, now)
 	} else {
 		fmt.Fprintf(c.out, "proxy: %s\n", visible(s.proxyErr.Error()))
+	}
+	if line := certificatesLine(s.certificates, now); line != "" {
+		fmt.Fprintf(c.out, "certificates: %s\n", line)
 	}
 	if s.spoolErr == nil {
 		c.printSpool(s.spool, now)
@@ -48,8 +49,8 @@ func are(n int) string {
 // every time.
 func (c *console) printConditions(s state) {
 	for _, conditions := range []map[string]string{s.guard.Conditions, s.proxy.Conditions} {
-		for _, part := range slices.Sorted(maps.Keys(conditions)) {
-			fmt.Fprintf(c.out, "degraded: %s: %s\n", visible(part), visible(conditions[part]))
+		for _, line := range sortedConditions(conditions) {
+			fmt.Fprintln(c.out, line)
 		}
 	}
 	if _, told := s.proxy.Conditions["spool"]; s.spool.Corrupt > 0 && !told {
