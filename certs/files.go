@@ -25,7 +25,8 @@ type files struct {
 	certificateFile, keyFile string
 	logger                   *zap.Logger
 
-	current atomic.Pointer[pair]
+	current atomic.Pointer[pair]      // nil until there was one
+	fault   atomic.Pointer[complaint] // nil while all is well
 	stop    chan struct{}
 	done    sync.WaitGroup
 }
@@ -40,16 +41,18 @@ type pair struct {
 
 type digest [sha256.Size]byte
 
-// openFiles loads the pair and keeps it fresh until close.
-func openFiles(certificateFile, keyFile string, logger *zap.Logger) (*files, error) {
-	p, err := readPair(certificateFile, keyFile)
-	if err != nil {
-		return nil, err
-	}
+// openFiles loads the pair and keeps it fresh until close. Files that are missing or do not belong together are waited
+// for.
+func openFiles(certificateFile, keyFile string, logger *zap.Logger) *files {
 	f := &files{certificateFile: certificateFile, keyFile: keyFile, logger: logger, stop: make(chan struct{})}
-	f.use(p)
+	p, err := readPair(certificateFile, keyFile)
+	if err == nil {
+		f.use(p)
+	} else {
+		f.complain("cannot load the certificate files; clients are shown the local CA's until they can be", err)
+	}
 	f.done.Go(f.watch)
-	return f, nil
+	return f
 }
 
 // close ends the watching and waits for it.
@@ -61,7 +64,10 @@ func (f *files) close() {
 func (f *files) watch() {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	look := glance{digest: f.current.Load().digest}
+	var look digest
+	if p := f.current.Load(); p != nil {
+		look = p.digest
+	}
 	for {
 		select {
 		case <-f.stop:
@@ -72,38 +78,54 @@ func (f *files) watch() {
 	}
 }
 
-// glance is what one reading of the files saw, and the complaint that stands about it.
-type glance struct {
-	digest    digest
-	complaint string
+// complaint is why the files cannot be loaded.
+type complaint struct {
+	text string
+	at   time.Time // since when
 }
 
 // look reads the files and loads them if they hold something new that the last reading saw as well. What cannot be
 // loaded is complained of once, and tried again at each look: the other file, or its mode, may follow.
-func (f *files) look(last glance) glance {
+func (f *files) look(last digest) digest {
 	certificatePEM, keyPEM, err := readFiles(f.certificateFile, f.keyFile)
-	seen := glance{digest: digestOf(certificatePEM, keyPEM, err), complaint: last.complaint}
-	if seen.digest == f.current.Load().digest {
-		return glance{digest: seen.digest}
-	}
-	if seen.digest != last.digest {
+	seen := digestOf(certificatePEM, keyPEM, err)
+	if p := f.current.Load(); p != nil && seen == p.digest {
+		f.fault.Store(nil)
 		return seen
 	}
-	var p *pair
-	if err == nil {
-		p, err = parsePair(certificatePEM, keyPEM)
+	if seen != last {
+		return seen
 	}
-	if err == nil {
-		err = closedTo(0o007, f.keyFile)
-	}
-	if err == nil {
+	p, err := checkPair(certificatePEM, keyPEM, err, f.keyFile)
+	switch {
+	case err == nil:
 		f.use(p)
-		return glance{digest: seen.digest}
-	}
-	if seen.complaint = err.Error(); seen.complaint != last.complaint {
-		f.logger.Warn("cannot load the changed certificate files; keeping the certificate loaded before", zap.Error(err))
+	case f.current.Load() == nil:
+		f.complain("cannot load the certificate files; clients are shown the local CA's until they can be", err)
+	default:
+		f.complain("cannot load the changed certificate files; keeping the certificate loaded before", err)
 	}
 	return seen
+}
+
+// checkPair judges one reading of the files.
+func checkPair(certificatePEM, keyPEM []byte, err error, keyFile string) (*pair, error) {
+	if err != nil {
+		return nil, err
+	}
+	p, err := parsePair(certificatePEM, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	return p, closedTo(0o007, keyFile)
+}
+
+func (f *files) complain(message string, err error) {
+	if last := f.fault.Load(); last != nil && last.text == err.Error() {
+		return
+	}
+	f.fault.Store(&complaint{err.Error(), time.Now()})
+	f.logger.Warn(message, zap.Error(err))
 }
 
 func (f *files) use(p *pair) {
@@ -111,9 +133,52 @@ func (f *files) use(p *pair) {
 	f.logger.Info("loaded the certificate files", zap.String(logfields.Path, f.certificateFile), zap.Strings("names", leaf.DNSNames),
 		zap.Time("not_after", leaf.NotAfter), zap.String("issuer", leaf.Issuer.String()))
 	if time.Now().After(leaf.NotAfter) {
-		f.logger.Warn("the certificate in the files has expired", zap.Time("not_after", leaf.NotAfter))
+		f.logger.Warn("the certificate in the files has expired; clients are shown the local CA's", zap.Time("not_after", leaf.NotAfter))
 	}
 	f.current.Store(p)
+	f.fault.Store(nil)
+}
+
+// reread loads the files now if they are a pair.
+func (f *files) reread() error {
+	p, err := readPair(f.certificateFile, f.keyFile)
+	if err != nil {
+		return err
+	}
+	if now := f.current.Load(); now == nil || now.digest != p.digest {
+		f.use(p)
+	}
+	return nil
+}
+
+// good is the pair if it has not ended.
+func (f *files) good() *pair {
+	if p := f.current.Load(); p != nil && time.Now().Before(p.certificate.Leaf.NotAfter) {
+		return p
+	}
+	return nil
+}
+
+// covers reports whether the files are for name, in lower case.
+func (f *files) covers(name string) bool {
+	p := f.current.Load()
+	return p != nil && p.covers(name)
+}
+
+// forName is the certificate if it is good and for name, in lower case.
+func (f *files) forName(name string) *tls.Certificate {
+	if p := f.good(); p != nil && p.covers(name) {
+		return &p.certificate
+	}
+	return nil
+}
+
+// forAnybody is the certificate if it is good.
+func (f *files) forAnybody() *tls.Certificate {
+	if p := f.good(); p != nil {
+		return &p.certificate
+	}
+	return nil
 }
 
 // readPair reads the files, which must belong together, and a key that others cannot read.

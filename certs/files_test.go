@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -135,6 +134,7 @@ func TestFilesSelection(t *testing.T) {
 	}
 }
 
+// TestFilesRefused: what is no pair is an error for who asks, and for the running host a condition; the local CA serves.
 func TestFilesRefused(t *testing.T) {
 	ca := newPublicCA(t)
 	certificate, key := ca.issue(t, "vps1.example.net")
@@ -161,9 +161,21 @@ func TestFilesRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := Open(context.Background(), files.options(t.TempDir()))
-			if err == nil || !strings.Contains(err.Error(), test.want) {
+			o := files.options(t.TempDir())
+			if err := o.Validate(); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
+			}
+			m := open(t, o)
+			verify(t, shown(t, m, "vps1.example.net", direct), o.Directory, "vps1.example.net", time.Now())
+			condition := m.Conditions()["certificate "+files.certificate]
+			if !strings.Contains(condition, test.want) || !strings.Contains(condition, "the local CA's instead") {
+				t.Errorf("condition %q, want %q in it", condition, test.want)
+			}
+			if status := m.Status()[0]; status.Source != "files" || status.Serving || !strings.Contains(status.LastError, test.want) {
+				t.Errorf("status %+v", status)
+			}
+			if err := m.Reload(o); err == nil {
+				t.Error("a reload took the files")
 			}
 		})
 	}
@@ -217,10 +229,7 @@ func TestFilesChange(t *testing.T) {
 				files := newPairFiles(t)
 				files.write(t, oldCertificate, oldKey)
 				core, logs := observer.New(zap.WarnLevel)
-				f, err := openFiles(files.certificate, files.key, zap.New(core))
-				if err != nil {
-					t.Fatal(err)
-				}
+				f := openFiles(files.certificate, files.key, zap.New(core))
 				defer f.close()
 				for i, step := range steps {
 					files.write(t, step.certificate, step.key)
@@ -247,10 +256,7 @@ func TestFilesSettle(t *testing.T) {
 		ca, files := newPublicCA(t), newPairFiles(t)
 		certificate, key := ca.issue(t, "old.example")
 		files.write(t, certificate, key)
-		f, err := openFiles(files.certificate, files.key, zap.NewNop())
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := openFiles(files.certificate, files.key, zap.NewNop())
 		defer f.close()
 		for i := range 20 {
 			certificate, key = ca.issue(t, strconv.Itoa(i)+".example")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -14,17 +15,34 @@ type generation struct {
 	hostNames  map[string]bool
 	managed    *managed
 	redirected *redirected
-	files      *files // nil unless SourceFiles
+	source     source      // nil for SourceLocal
+	tls        *tls.Config // for its hellos; nil where the Manager's own is right
+	caNames    []string    // what the local CA's constraints should be
 }
 
-// openGeneration builds what o asks for. On an error it leaves nothing running.
+// source is where certificates come from that the local CA's stand in for. Its certificates are good now, or nil.
+type source interface {
+	// covers reports whether it is for name, in lower case, though it may have no certificate now.
+	covers(name string) bool
+	forName(name string) *tls.Certificate
+	// forAnybody is for clients that ask for no name of the host's.
+	forAnybody() *tls.Certificate
+	// status lists its certificates, and conditions what is wrong with them.
+	status() []Certificate
+	conditions(now time.Time) map[string]string
+	// renewals are what Renew can do, by the Name of a certificate.
+	renewals() map[string]func(context.Context) error
+	close()
+}
+
+// openGeneration builds what o asks for, but for its source. On an error it leaves nothing running.
 func openGeneration(ctx context.Context, o Options, logger *zap.Logger) (*generation, error) {
 	a, err := openAuthority(o.authorityOptions())
 	if err != nil {
 		return nil, err
 	}
 	host := a.certifiableHost(logger)
-	g := &generation{authority: a, hostNames: map[string]bool{}}
+	g := &generation{authority: a, hostNames: map[string]bool{}, caNames: o.CANames}
 	for _, name := range host.names {
 		g.hostNames[name] = true
 	}
@@ -34,18 +52,13 @@ func openGeneration(ctx context.Context, o Options, logger *zap.Logger) (*genera
 	if g.managed, err = openManaged(ctx, a, host, logger); err != nil {
 		return nil, err
 	}
-	if o.Source == SourceFiles {
-		if g.files, err = openFiles(o.CertificateFile, o.KeyFile, logger); err != nil {
-			g.close()
-			return nil, err
-		}
-	}
 	return g, nil
 }
 
-func (g *generation) close() {
-	if g.files != nil {
-		g.files.close()
+// close ends what renews in it, but for a source that the next generation keeps.
+func (g *generation) close(next source) {
+	if g.source != nil && g.source != next {
+		g.source.close()
 	}
 	g.managed.close()
 }
@@ -53,11 +66,15 @@ func (g *generation) close() {
 // forDirect picks the certificate for a client that came of its own will. It may ask for any name: it gets one of the
 // host's.
 func (g *generation) forDirect(serverName string) *tls.Certificate {
-	if g.files != nil {
-		p := g.files.current.Load()
+	if g.source != nil {
 		name := lowerASCII(serverName)
-		if p.covers(name) || !g.hostNames[name] {
-			return &p.certificate
+		if c := g.source.forName(name); c != nil {
+			return c
+		}
+		if !g.hostNames[name] {
+			if c := g.source.forAnybody(); c != nil {
+				return c
+			}
 		}
 	}
 	return g.managed.certificate()
@@ -82,5 +99,5 @@ func (g *generation) forRedirected(asker, serverName string, destination netip.A
 
 // holds reports whether a certificate of the host is for name, in lower case.
 func (g *generation) holds(name string) bool {
-	return g.hostNames[name] || g.files != nil && g.files.current.Load().covers(name)
+	return g.hostNames[name] || g.source != nil && g.source.covers(name)
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"testing"
 	"time"
 )
@@ -92,3 +94,12 @@ var (
 	foreign4 = netip.MustParseAddrPort("192.0.2.25:587")
 	foreign6 = netip.MustParseAddrPort("[2001:db8::25]:465")
 )
+
+// serveFiles is the web server of another program.
+func serveFiles(t testing.TB, l net.Listener, root string) {
+	t.Helper()
+	server := &http.Server{Handler: http.FileServerFS(os.DirFS(root))}
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(l) })
+	t.Cleanup(func() { server.Close(); served.Wait() })
+}

@@ -3,19 +3,31 @@ package certs
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // Manager keeps the certificates and answers handshakes. Open makes one.
 type Manager struct {
 	current atomic.Pointer[generation]
 	config  *tls.Config
+
+	// What outlives a Reload.
+	challenges    *challenges
+	challengeTLS  *tls.Config
+	server        *challengeServer // on the listeners of Options
+	httpListening bool
+	tlsListening  bool
+	locks         *locks
+	silence       *silence
+	legacy        *legacy
+	work          sync.WaitGroup // what sources and renewals do
 
 	mu     sync.Mutex // Reload and Close
 	closed bool
@@ -39,63 +51,133 @@ type Certificate struct {
 	NextTry     time.Time // when the next attempt comes; zero if there is none or it is not known
 }
 
-// Open makes or loads the local CA, issues the host's certificate, and keeps both sources fresh until Close. The
-// context bounds the opening only. A damaged local CA and a certificate file without its key are errors;
-// Options.Validate tells them beforehand.
+// closeTime is what Close waits for a CA or an OCSP responder that is silent.
+const closeTime = 5 * time.Second
+
+// Open makes or loads the local CA, issues the host's certificate, and keeps all sources fresh until Close. It waits
+// for no CA and no file: until there is a certificate of theirs that is good, the local CA's is shown. The context
+// bounds the opening only. A damaged local CA is an error; Options.Validate tells of it beforehand.
 func Open(ctx context.Context, options Options) (*Manager, error) {
-	m := &Manager{}
-	m.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: m.certificate}
-	g, err := prepare(ctx, options)
+	m := &Manager{challenges: newChallenges(), locks: &locks{}, silence: &silence{}, legacy: newLegacy()}
+	m.challengeTLS = m.challenges.tlsConfig()
+	m.config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: m.certificate, GetConfigForClient: m.configFor}
+	m.server = newChallengeServer(m.challenges)
+	m.listen(options.HTTPListeners, options.TLSALPNListeners)
+	options, err := options.usable()
+	if err == nil {
+		err = m.replace(ctx, options)
+	}
 	if err != nil {
+		m.server.close()
 		return nil, err
 	}
-	m.current.Store(g)
 	return m, nil
+}
+
+func (m *Manager) listen(http, tls []net.Listener) {
+	m.httpListening, m.tlsListening = len(http) > 0, len(tls) > 0
+	for _, listener := range http {
+		m.server.serveHTTP(listener)
+	}
+	for _, listener := range tls {
+		m.server.serveTLS(listener)
+	}
 }
 
 // TLSConfig returns the configuration for every listener: always the same one, so that session tickets (RFC 8446,
 // section 2.2) outlive renewals and reloads. The caller must not change it. A connection whose net.Conn has a method
 // OriginalDestination() netip.AddrPort that returns a valid value is taken for a redirected one; if it has a method
-// PeerKey() string, the budget of new names is that of who bears the key.
+// PeerKey() string, the budget of new names is that of who bears the key. A CA's hello for tls-alpn-01 is answered; the
+// caller closes such a session, whose negotiated protocol is "acme-tls/1", when the handshake is over.
 func (m *Manager) TLSConfig() *tls.Config { return m.config }
 
-// Reload replaces the options. On an error nothing changes. Sessions under way keep their certificate; certificates
-// made for redirected connections are made anew, so that AllowName is asked again.
+// Reload replaces the options. On an error, certificate files that are no pair among them, nothing changes. Sessions
+// under way keep their certificate; certificates made for redirected connections are made anew, so that AllowName is
+// asked again. What is asked of a CA goes on undisturbed if its options are the same.
 func (m *Manager) Reload(options Options) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return errors.New("reloading certificates after Close")
 	}
-	next, err := prepare(context.Background(), options)
+	if err := options.Validate(); err != nil {
+		return err
+	}
+	options, err := options.normalised()
 	if err != nil {
 		return err
 	}
-	m.current.Swap(next).close()
+	return m.replace(context.Background(), options)
+}
+
+// replace opens a generation and takes it into use. A refused configuration leaves no new CA behind, and ends nothing.
+func (m *Manager) replace(ctx context.Context, o Options) error {
+	logger := o.Logger.Named("certs")
+	next, err := openGeneration(ctx, o, logger)
+	if err != nil {
+		return err
+	}
+	previous := m.current.Load()
+	if next.source, err = m.openSource(o, previous, logger); err != nil {
+		next.managed.close()
+		return err
+	}
+	next.tls = m.generationTLS(o)
+	m.legacy.logger.Store(logger)
+	m.current.Store(next)
+	if previous != nil {
+		previous.close(next.source)
+	}
 	return nil
 }
 
-// Close ends renewing and watching and waits for both. Handshakes are still answered with what was there.
+// openSource opens what o.Source names, or keeps what the previous generation has.
+func (m *Manager) openSource(o Options, previous *generation, logger *zap.Logger) (source, error) {
+	switch o.Source {
+	case SourceFiles:
+		return openFiles(o.CertificateFile, o.KeyFile, logger), nil
+	case SourceACME:
+	default:
+		return nil, nil
+	}
+	if previous != nil {
+		if s, ok := previous.source.(*acmeSource); ok {
+			if s.directory == o.Directory && s.options.equal(o.ACME) {
+				return s, nil
+			}
+			s.close() // it may have the port that the next one needs; what it has, it still shows
+		}
+	}
+	listening := m.httpListening
+	if o.ACME.Challenge == ChallengeTLSALPN {
+		listening = m.tlsListening
+	}
+	return openACME(o.ACME, acmeParts{directory: o.Directory, challenges: m.challenges, listening: listening, locks: m.locks,
+		silence: m.silence, work: &m.work, logger: logger})
+}
+
+// Close ends renewing, watching and listening, and waits for them; a CA that is silent it leaves behind after five
+// seconds. Handshakes are still answered with what was there.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.closed {
-		m.closed = true
-		m.current.Load().close()
+	if m.closed {
+		return
 	}
-}
-
-// Status lists the certificates of the host and the root of the local CA.
-func (m *Manager) Status() []Certificate {
-	g := m.current.Load()
-	var list []Certificate
-	if g.files != nil {
-		list = append(list, describe(g.files.current.Load().certificate.Leaf, string(SourceFiles)))
+	m.closed = true
+	m.server.close()
+	m.current.Load().close(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.work.Wait()
+		m.server.wait()
+		m.silence.close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(closeTime):
 	}
-	list = append(list, describe(g.managed.certificate().Leaf, string(SourceLocal)))
-	root := describe(g.authority.root, "local-ca")
-	root.Names = []string{g.authority.name()}
-	return append(list, root)
 }
 
 // certificate is tls.Config.GetCertificate.
@@ -121,24 +203,4 @@ func originalDestination(conn net.Conn) netip.Addr {
 		return netip.Addr{}
 	}
 	return redirected.OriginalDestination().Addr()
-}
-
-// prepare validates first, so that a refused configuration leaves no new CA behind.
-func prepare(ctx context.Context, options Options) (*generation, error) {
-	if err := options.Validate(); err != nil {
-		return nil, err
-	}
-	options, err := options.normalised()
-	if err != nil {
-		return nil, err
-	}
-	return openGeneration(ctx, options, options.Logger.Named("certs"))
-}
-
-func describe(leaf *x509.Certificate, source string) Certificate {
-	c := Certificate{Names: leaf.DNSNames, Issuer: leaf.Issuer.CommonName, NotAfter: leaf.NotAfter, Source: source}
-	for _, address := range leaf.IPAddresses {
-		c.Names = append(c.Names[:len(c.Names):len(c.Names)], address.String())
-	}
-	return c
 }

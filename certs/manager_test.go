@@ -203,11 +203,11 @@ func TestStatus(t *testing.T) {
 
 // TestOptionsErrors holds that every wrong option is told in one go.
 func TestOptionsErrors(t *testing.T) {
-	err := Options{Source: "acme", Names: []string{"a b", "192.0.2.1", "*.example.com"}, LeafLifetime: 1}.Validate()
+	err := Options{Source: "acne", Names: []string{"a b", "192.0.2.1", "*.example.com"}, LeafLifetime: 1}.Validate()
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, part := range []string{`"a b"`, `"192.0.2.1"`, `"*.example.com"`, `source "acme"`, "no directory", "leaf lifetime 1ns"} {
+	for _, part := range []string{`"a b"`, `"192.0.2.1"`, `"*.example.com"`, `source "acne"`, "no directory", "leaf lifetime 1ns"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in: %v", part, err)
 		}

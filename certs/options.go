@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -73,18 +74,25 @@ type Options struct {
 
 // Validate says everything that is wrong with o, the certificate files included. It makes and changes nothing.
 func (o Options) Validate() error {
+	o, err := o.usable()
+	if o.Source == SourceFiles && o.CertificateFile != "" && o.KeyFile != "" {
+		_, pairErr := readPair(o.CertificateFile, o.KeyFile)
+		err = errors.Join(err, pairErr)
+	}
+	return err
+}
+
+// usable fills in the defaults and checks what Open needs. Certificate files are not among it: the local CA's
+// certificate stands in for them.
+func (o Options) usable() (Options, error) {
 	o, err := o.normalised()
 	if err != nil {
-		return err
+		return o, err
 	}
-	_, authorityErr := loadAuthority(o.authorityOptions())
-	if errors.Is(authorityErr, errNoAuthority) {
-		authorityErr = nil
+	if _, err = loadAuthority(o.authorityOptions()); errors.Is(err, errNoAuthority) {
+		err = nil
 	}
-	if o.Source == SourceFiles {
-		_, err = readPair(o.CertificateFile, o.KeyFile)
-	}
-	return errors.Join(authorityErr, err)
+	return o, err
 }
 
 // normalised fills in the defaults and checks what needs no file.
@@ -101,7 +109,18 @@ func (o Options) normalised() (Options, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.MinVersion == 0 {
+		o.MinVersion = tls.VersionTLS12
+	}
 	subjects, err := hostSubjects(o.Names, o.Addresses)
+	if o.Source == SourceACME {
+		var acmeErr error
+		o.ACME, acmeErr = o.ACME.normalised(subjects.names)
+		err = errors.Join(err, acmeErr)
+		for _, name := range o.ACME.Names {
+			subjects.addName(name) // the local CA's certificate stands in for the CA's
+		}
+	}
 	o.Names, o.Addresses = subjects.names, subjects.addresses
 	return o, errors.Join(err, o.check())
 }
@@ -120,6 +139,9 @@ func (o Options) check() error {
 	}
 	if _, err := parseConstraints(o.CANames); err != nil {
 		errs = append(errs, err)
+	}
+	if o.MinVersion != tls.VersionTLS12 && o.MinVersion != tls.VersionTLS13 {
+		errs = append(errs, fmt.Errorf("least version of TLS %#04x is neither 1.2 nor 1.3", o.MinVersion))
 	}
 	if o.LeafLifetime < minLeafLifetime {
 		errs = append(errs, fmt.Errorf("leaf lifetime %s is shorter than %s", o.LeafLifetime, minLeafLifetime))

@@ -16,9 +16,9 @@ import (
 // costs less than reading the old one, no leaf key lies on a disk, a full or read-only disk stops no renewal, and a
 // kill between writing a key and its certificate leaves nothing to repair.
 type memory struct {
+	locks
 	mu     sync.Mutex
 	values map[string]value
-	locks  map[string]chan struct{} // of capacity 1; full while held
 }
 
 type value struct {
@@ -28,9 +28,7 @@ type value struct {
 
 var _ certmagic.Storage = (*memory)(nil)
 
-func newMemory() *memory {
-	return &memory{values: map[string]value{}, locks: map[string]chan struct{}{}}
-}
+func newMemory() *memory { return &memory{values: map[string]value{}} }
 
 func (m *memory) Store(_ context.Context, key string, content []byte) error {
 	m.mu.Lock()
@@ -94,31 +92,52 @@ func (m *memory) Stat(_ context.Context, key string) (certmagic.KeyInfo, error) 
 	return certmagic.KeyInfo{}, fs.ErrNotExist
 }
 
-func (m *memory) Lock(ctx context.Context, name string) error {
+// locks are those of one process. They keep certmagic's operations on a name apart. The zero value holds none.
+type locks struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // of capacity 1; full while held
+}
+
+// Lock waits for the lock, or for the end of ctx.
+func (l *locks) Lock(ctx context.Context, name string) error {
 	select {
-	case m.lock(name) <- struct{}{}:
+	case l.lock(name) <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (m *memory) Unlock(_ context.Context, name string) error {
+// TryLock reports whether it took the lock.
+func (l *locks) TryLock(_ context.Context, name string) (bool, error) {
 	select {
-	case <-m.lock(name):
+	case l.lock(name) <- struct{}{}:
+		return true, nil
+	default:
+		return false, nil
+	}
+}
+
+// Unlock fails if nobody holds the lock.
+func (l *locks) Unlock(_ context.Context, name string) error {
+	select {
+	case <-l.lock(name):
 		return nil
 	default:
 		return fs.ErrNotExist
 	}
 }
 
-func (m *memory) lock(name string) chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.locks[name] == nil {
-		m.locks[name] = make(chan struct{}, 1)
+func (l *locks) lock(name string) chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = map[string]chan struct{}{}
 	}
-	return m.locks[name]
+	if l.held[name] == nil {
+		l.held[name] = make(chan struct{}, 1)
+	}
+	return l.held[name]
 }
 
 // within reports whether key is prefix or lies below it; "a" is above "a/b", not above "ab".

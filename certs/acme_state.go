@@ -1,0 +1,152 @@
+package certs
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/smtpwall/smtpwall/internal/logfields"
+	"go.uber.org/zap"
+)
+
+// attempts are what is known of the last attempts to get a certificate.
+type attempts struct {
+	failures int           // in a row
+	err      error         // of the last one; nil after a success
+	at       time.Time     // when it failed
+	next     time.Time     // when the next attempt comes; zero if that is not known
+	refusals []issuerError // of the attempt under way: each CA's, in the order in which they were asked
+	told     bool          // the failure of the attempt under way is noted
+}
+
+// issuerError is what one CA said.
+type issuerError struct {
+	issuer string // certmagic's key of it
+	err    error
+}
+
+// renewalRetries are certmagic's pauses after failed renewals, to say when the next one comes. It keeps more than these,
+// and the last one here is about the mean of the others.
+var renewalRetries = []time.Duration{time.Minute, 2 * time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
+	10 * time.Minute, 10 * time.Minute, 20 * time.Minute, 20 * time.Minute, 20 * time.Minute, 20 * time.Minute, 30 * time.Minute}
+
+// begin notes that an attempt begins, or that the one before is over.
+func (n *acmeName) begin() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.refusals, n.state.told = nil, false
+}
+
+// refused notes what one of the CAs said.
+func (n *acmeName) refused(issuer string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.refusals = append(n.state.refusals, issuerError{issuer, err})
+}
+
+// failed notes and logs the failure of the attempt under way, once.
+func (n *acmeName) failed(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := &n.state
+	if s.told {
+		return
+	}
+	s.failures++
+	s.err, s.at, s.told, s.next = n.combined(err), time.Now(), true, time.Time{}
+	select {
+	case <-n.have: // certmagic's to renew; run sets the time where it is ours
+		s.next = s.at.Add(renewalRetries[min(s.failures, len(renewalRetries))-1])
+	default:
+	}
+	n.source.logger.Warn("could not get a certificate", zap.String(logfields.Name, n.name), zap.String(logfields.Error, s.err.Error()))
+}
+
+// combined is what to tell: one CA's words, or those of each. certmagic returns the last CA's alone.
+func (n *acmeName) combined(err error) error {
+	if len(n.state.refusals) < 2 {
+		return told{words(n.name, err), err}
+	}
+	var each []string
+	for _, refusal := range n.state.refusals {
+		each = append(each, n.source.issuerName(refusal.issuer)+": "+words(n.name, refusal.err))
+	}
+	return told{strings.Join(each, "; "), err}
+}
+
+// told is an error in the words that people get.
+type told struct {
+	words string
+	error
+}
+
+func (t told) Error() string { return t.words }
+func (t told) Unwrap() error { return t.error }
+
+// succeeded forgets the failures before.
+func (n *acmeName) succeeded() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state = attempts{}
+}
+
+// tryAt notes when run goes on.
+func (n *acmeName) tryAt(next time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state.next = next
+}
+
+func (n *acmeName) attempts() attempts {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state
+}
+
+// issuerName is the host of the CA that certmagic knows by a key.
+func (s *acmeSource) issuerName(key string) string {
+	for i, issuer := range s.names[0].config.Issuers {
+		if issuer.IssuerKey() == key {
+			if u, err := url.Parse(s.options.Issuers[i].Directory); err == nil {
+				return u.Host
+			}
+		}
+	}
+	return key
+}
+
+// condition is what is wrong with the certificate; "" if nothing is.
+func (n *acmeName) condition(now time.Time) string {
+	a, c := n.attempts(), n.newest()
+	if door := n.source.door.problem(); door != nil && a.err == nil {
+		a.err = told{doorWords(door), doorError{door}}
+	}
+	if c != nil && now.Before(c.Leaf.NotAfter) {
+		if a.err == nil {
+			return ""
+		}
+		return fmt.Sprintf("could not be renewed: %s. It is good until %s.%s", a.err, c.Leaf.NotAfter.UTC().Format(time.RFC3339), n.outlook(a, now))
+	}
+	what := "is not there yet"
+	if c != nil {
+		what = "ended " + c.Leaf.NotAfter.UTC().Format(time.RFC3339)
+	}
+	instead := "; clients are shown the local CA's instead"
+	if a.err == nil {
+		return what + instead + ". The CA is being asked."
+	}
+	return fmt.Sprintf("%s%s: %s.%s", what, instead, a.err, n.outlook(a, now))
+}
+
+// outlook is when it is tried next, and what to do.
+func (n *acmeName) outlook(a attempts, now time.Time) string {
+	text := ""
+	if a.next.After(now) {
+		text = " It is tried again at " + a.next.UTC().Format(time.RFC3339) + "."
+	}
+	if remedy := n.source.remedy(n.name, a.err); remedy != "" {
+		text += " " + remedy
+	}
+	return text
+}
