@@ -16,13 +16,14 @@ const module = "github.com/smtpwall/smtpwall/"
 // mayImport is who may import whom; docs/architecture.md says why. A room that
 // is not in it may not exist.
 var mayImport = map[string][]string{
-	"cmd/smtpwall": {"certs", "internal/admin", "internal/app", "internal/config", "internal/demo", "internal/guard", "internal/plan", "proxy/audit", "proxy/auth",
+	"cmd/smtpwall": {"certs", "certs/trust", "internal/admin", "internal/app", "internal/config", "internal/demo", "internal/guard", "internal/plan", "proxy/audit", "proxy/auth",
 		"proxy/limit", "proxy/policy", "proxy/relay", "proxy/smtp", "proxy/spool", "rules/nft", "systemd"},
-	"internal/app": {"certs", "internal/admin", "internal/alert", "internal/config", "internal/durable", "internal/guard", "proxy", "proxy/audit", "proxy/auth",
+	"internal/app": {"certs", "certs/dns01", "certs/lookup", "internal/admin", "internal/alert", "internal/config", "internal/durable", "internal/guard", "proxy", "proxy/audit", "proxy/auth",
 		"proxy/breaker", "proxy/filter", "proxy/limit", "proxy/peer", "proxy/policy", "proxy/queue", "proxy/relay", "proxy/spool", "rules", "rules/nft", "systemd"},
 	"internal/admin":           {"proxy/limit", "proxy/relay", "proxy/spool"},
-	"internal/alert":           {"internal/trail"},
+	"internal/alert":           {"internal/program"},
 	"internal/plan":            {"proxy/audit"},
+	"internal/program":         {"internal/trail"},
 	"internal/guard":           {"internal/durable", "proxy/audit", "proxy/peer", "rules", "rules/nft"},
 	"internal/config":          {"internal/trail"},
 	"internal/config/generate": {"internal/config"},
@@ -33,6 +34,7 @@ var mayImport = map[string][]string{
 	"internal/durable/simdisk": {"internal/durable"},
 	"internal/logfields":       {},
 	"internal/testkit":         {},
+	"internal/testkit/pebble":  {},
 	"proxy": {"proxy/audit", "proxy/auth", "proxy/breaker", "proxy/dsn", "proxy/filter", "proxy/limit", "proxy/peer", "proxy/policy", "proxy/queue", "proxy/relay",
 		"proxy/smtp", "proxy/spool"},
 	"proxy/limit":   {},
@@ -49,7 +51,10 @@ var mayImport = map[string][]string{
 	"proxy/audit":   {},
 	"rules":         {},
 	"rules/nft":     {"rules"},
-	"certs":         {"internal/durable"},
+	"certs":         {"certs/dns01", "internal/durable"},
+	"certs/dns01":   {"internal/program"},
+	"certs/lookup":  {},
+	"certs/trust":   {"internal/durable", "internal/trail"},
 	"systemd":       {},
 }
 

@@ -108,7 +108,7 @@ func (a *Alerter) start(target Target, sender sender) *lane {
 
 func (a *Alerter) sender(target Target) sender {
 	if len(target.Exec) > 0 {
-		return newProgram(target, a.turn)
+		return newCommand(target, a.turn)
 	}
 	return newWebhook(target)
 }

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/smtpwall/smtpwall/internal/alert"
+	"github.com/smtpwall/smtpwall/internal/program"
 )
 
 const stranger = 65534
@@ -70,7 +70,7 @@ func TestProgramsAgreeWithAlert(t *testing.T) {
 			if got := (keepers{0, uint32(os.Geteuid())}).look(path); got != want {
 				t.Errorf("got %#v\nwant %#v", got, want)
 			}
-			if theirs := alert.CheckProgram(path); (theirs == nil) != (want == nil) {
+			if theirs := program.Check(path); (theirs == nil) != (want == nil) {
 				t.Errorf("alert says %v", theirs)
 			}
 		})

@@ -1,4 +1,4 @@
-package alert
+package program
 
 import (
 	"fmt"
@@ -9,12 +9,12 @@ import (
 	"github.com/smtpwall/smtpwall/internal/trail"
 )
 
-// CheckProgram refuses a program that others than root and the user of this
+// Check refuses a program that others than root and the user of this
 // process can replace: it would run as that user, who reaches the relays and
 // owns the spool. It looks at the file and, links followed, at each directory on
 // the way there. internal/config says the same with a remedy, when the file is
-// read; an alert may come months later.
-func CheckProgram(path string) error {
+// read; it may be run months later.
+func Check(path string) error {
 	end, err := trail.Follow(path, checkPlace)
 	if err != nil {
 		return err

@@ -1,8 +1,6 @@
-package alert
+package program
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -22,14 +20,18 @@ func script(t *testing.T, text string) []string {
 	return []string{path, "one argument", "*"}
 }
 
-func run(t *testing.T, text string, limit time.Duration, body string) error {
+// run runs a script, and takes its path out of the error.
+func run(t *testing.T, text string, limit time.Duration, input string) error {
 	t.Helper()
-	p := newProgram(Target{Exec: script(t, text)}, make(chan struct{}, 1))
-	p.limit = limit
-	return p.send(t.Context(), []byte(body))
+	argv := script(t, text)
+	err := Run(t.Context(), argv, []byte(input), limit)
+	if err == nil {
+		return nil
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), argv[0], "PROGRAM"))
 }
 
-func TestProgramGetsTheAlert(t *testing.T) {
+func TestRun(t *testing.T) {
 	t.Setenv("SMTPWALL_TEST_SECRET", "1")
 	out := filepath.Join(t.TempDir(), "out")
 	err := run(t, `{ cat; echo; echo "$#:$1:$2"; pwd; env; } > `+out, time.Minute, `{"kind":"drift"}`)
@@ -50,15 +52,14 @@ func TestProgramGetsTheAlert(t *testing.T) {
 
 func TestProgramThatFails(t *testing.T) {
 	err := run(t, `echo "no such user" >&2; exit 3`, time.Minute, "")
-	if err == nil || err.Error() != `running the program: exit status 3: "no such user"` {
+	if err == nil || err.Error() != `running PROGRAM: exit status 3: "no such user"` {
 		t.Errorf("error %v", err)
 	}
 	err = run(t, `yes "it talks" | head -c 100000 >&2; exit 1`, time.Minute, "")
-	if err == nil || len(err.Error()) > 2*maxComplaint {
+	if err == nil || len(err.Error()) > 2*maxOutput {
 		t.Errorf("error of %d octets", len(err.Error()))
 	}
-	gone := newProgram(Target{Exec: []string{"/nonexistent/tell"}}, make(chan struct{}, 1))
-	if err := gone.send(t.Context(), nil); !errors.Is(err, os.ErrNotExist) {
+	if err := Run(t.Context(), []string{"/nonexistent/tell"}, nil, time.Minute); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -83,7 +84,7 @@ func TestProgramIsKilledWithItsGroup(t *testing.T) {
 		written <- string(text)
 	}()
 	err := run(t, `{ echo child; exec sleep 1000; } > `+fifo+` 2>&1 & wait`, 2*time.Second, "")
-	if err == nil || err.Error() != "running the program: killed after 2s" {
+	if err == nil || err.Error() != "running PROGRAM: ended after 2s" {
 		t.Errorf("error %v", err)
 	}
 	select {
@@ -103,31 +104,27 @@ func TestProgramThatLeavesAChild(t *testing.T) {
 	}
 }
 
-func TestProgramsRunOneAtATime(t *testing.T) {
-	directory := t.TempDir()
-	// mkdir fails if another one is under way.
-	argv := script(t, `cat >> `+directory+`/all; mkdir `+directory+`/busy || exit 1; sleep 0.2; rmdir `+directory+`/busy`)
-	a := New(Options{Host: "h", Targets: []Target{{Exec: argv, Events: []string{"drift"}}, {Exec: argv, Events: []string{"drift", "limit"}}, {Exec: argv}}})
-	a.Raise(Event{Kind: "drift", Text: "x"})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := a.Close(ctx); err != nil {
+// TestProgramOfOthersIsNotRun: it was in order when the configuration was read.
+func TestProgramOfOthersIsNotRun(t *testing.T) {
+	ran := filepath.Join(t.TempDir(), "ran")
+	argv := script(t, "touch "+ran)
+	if err := os.Chmod(argv[0], 0o777); err != nil {
 		t.Fatal(err)
 	}
-	all, err := os.ReadFile(directory + "/all")
-	if err != nil {
+	err := Run(t.Context(), argv, nil, time.Minute)
+	if err == nil || err.Error() != "not running the program "+argv[0]+": "+argv[0]+" can be changed by others than its owner (mode 0777)" {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it ran")
+	}
+	if err := os.Chmod(argv[0], 0o755); err != nil {
 		t.Fatal(err)
 	}
-	decoder := json.NewDecoder(strings.NewReader(string(all)))
-	count := 0
-	for decoder.More() {
-		var alert Alert
-		if err := decoder.Decode(&alert); err != nil {
-			t.Fatal(err)
-		}
-		count++
+	if err := Run(t.Context(), argv, nil, time.Minute); err != nil {
+		t.Error(err)
 	}
-	if count != 3 || a.Condition() != "" {
-		t.Errorf("%d alerts, condition %q", count, a.Condition())
+	if _, err := os.Stat(ran); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package alert
+package program
 
 import (
 	"errors"
@@ -7,13 +7,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 const stranger = 65534
 
-// TestCheckProgram changes one thing about a program that is in order.
-func TestCheckProgram(t *testing.T) {
+// TestCheck changes one thing about a program that is in order.
+func TestCheck(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(at string) error // at is the directory that holds bin/tell
 		path   string
@@ -58,7 +57,7 @@ func TestCheckProgram(t *testing.T) {
 			if err = errors.Join(err, os.WriteFile(at+"/bin/tell", nil, 0o755), os.Chmod(at+"/bin/tell", 0o755), c.change(at)); err != nil {
 				t.Fatal(err)
 			}
-			err = CheckProgram(at + "/" + c.path)
+			err = Check(at + "/" + c.path)
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -68,31 +67,4 @@ func TestCheckProgram(t *testing.T) {
 
 func linkIn(at string, mode os.FileMode) error {
 	return errors.Join(os.Symlink(at+"/bin/tell", at+"/other/link"), os.Chmod(at+"/other", mode))
-}
-
-// TestProgramOfOthersIsNotRun: it was in order when the configuration was read.
-func TestProgramOfOthersIsNotRun(t *testing.T) {
-	ran := filepath.Join(t.TempDir(), "ran")
-	argv := script(t, "touch "+ran)
-	p := newProgram(Target{Exec: argv}, make(chan struct{}, 1))
-	p.limit = time.Minute
-	if err := os.Chmod(argv[0], 0o777); err != nil {
-		t.Fatal(err)
-	}
-	err := p.send(t.Context(), nil)
-	if err == nil || err.Error() != "not running the program: "+argv[0]+" can be changed by others than its owner (mode 0777)" {
-		t.Errorf("error %v", err)
-	}
-	if _, err := os.Stat(ran); err == nil {
-		t.Error("it ran")
-	}
-	if err := os.Chmod(argv[0], 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.send(t.Context(), nil); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(ran); err != nil {
-		t.Error(err)
-	}
 }
