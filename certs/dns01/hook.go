@@ -10,7 +10,12 @@ import (
 
 	"github.com/mholt/acmez/v3"
 	"github.com/mholt/acmez/v3/acme"
+
+	"github.com/smtpwall/smtpwall/internal/program"
 )
+
+// programTime is how long one may take, unless told otherwise.
+const programTime = 2 * time.Minute
 
 // Hook has the administrator's program put the value of a challenge where it
 // belongs: COMMAND present NAME VALUE, and later COMMAND cleanup NAME VALUE, with
@@ -86,5 +91,6 @@ func (h *Hook) run(ctx context.Context, action string, challenge acme.Challenge)
 	if limit == 0 {
 		limit = programTime
 	}
-	return run(ctx, limit, append(h.Command[:len(h.Command):len(h.Command)], action, challenge.DNS01TXTRecordName(), challenge.DNS01KeyAuthorization()))
+	argv := append(h.Command[:len(h.Command):len(h.Command)], action, challenge.DNS01TXTRecordName(), challenge.DNS01KeyAuthorization())
+	return program.Run(ctx, argv, nil, limit)
 }
