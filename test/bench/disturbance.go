@@ -69,10 +69,12 @@ func disturbance(before, after meter) float64 {
 	return max(0, float64(others)/float64(whole))
 }
 
+// patience is how long a calm moment is waited for.
+const patience = 30 * time.Minute
+
 // calm measures until the machine was calm meanwhile, if that was asked for. It
 // looks before it measures: trying would be what disturbs others.
 func (b *bench) calm(ctx context.Context, measure func() (sample, error)) (sample, error) {
-	const patience = 30 * time.Minute
 	for begin := time.Now(); ; {
 		if b.opts.calm > 0 {
 			if err := b.awaitCalm(ctx, begin.Add(patience)); err != nil {

@@ -90,6 +90,7 @@ func scenarios() []scenario {
 		{"limits", "limits in four budgets, breakers and 50 rules against none of them, 20 connections", 0, runLimits},
 		{"senders", "the same with a budget for each reverse-path, and each message from another one, 100 messages a connection", 0, runSenders},
 		{"handshakes", "new connections on 465, the handshake and the banner: against nginx's mail proxy and HAProxy", 0, runHandshakes},
+		{"names", "10,000 names that redirected clients ask for, none of which was ever seen, one after the other", 0, runNames},
 		{"login", "log in with Python's smtplib, Nagle's algorithm on", 0, runLogin},
 		{"memory", "memory: idle, a session at rest, 200 sessions with 25 MiB messages", 0, runMemory},
 		{"host", "connections a second of the host's other traffic, with our rules and without", 0, runHost},
