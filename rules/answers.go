@@ -4,8 +4,8 @@ import "slices"
 
 // AnswerGroup is the NFLOG group that answers of name servers are copied to, so
 // that the names are known by which the host looked up an address that it then
-// connects to. Of the host's answers AnswerRate a second are, and as many of those
-// that are forwarded, each cut off after AnswerSnap octets of its packet.
+// connects to: AnswerRate a second, each cut off after AnswerSnap octets of its
+// packet. What is forwarded is nobody's who is redirected.
 const (
 	AnswerGroup = 2553
 	AnswerRate  = 1000
@@ -30,20 +30,18 @@ func (Answering) String() string { return "ct direction reply" }
 // for redirected connections, which have switched connection tracking on already.
 func (o Options) notesAnswers() bool { return o.DNSAnswers && o.redirects() }
 
-// noteAnswers makes the chains that answers come in by, from other hosts and from
+// noteAnswers makes the chain that answers come in by, from other hosts and from
 // resolvers of this one, copy them. Whatever becomes of the copy, the packet goes
 // on as it would without: there is no verdict.
 func noteAnswers(o Options, chains []Chain) {
 	if !o.notesAnswers() {
 		return
 	}
-	for _, name := range []string{chainFilterIn, chainFilterFwd} {
-		at := slices.IndexFunc(chains, func(c Chain) bool { return c.Name == name })
-		chains[at].Rules = append(chains[at].Rules, Rule{
-			Is{Field: UDPSPort, Value: portDNS},
-			Answering{},
-			Limit{AnswerRate, AnswerBurst},
-			Log{Prefix: PrefixAnswer, Group: AnswerGroup, Snap: AnswerSnap},
-		})
-	}
+	at := slices.IndexFunc(chains, func(c Chain) bool { return c.Name == chainFilterIn })
+	chains[at].Rules = append(chains[at].Rules, Rule{
+		Is{Field: UDPSPort, Value: portDNS},
+		Answering{},
+		Limit{AnswerRate, AnswerBurst},
+		Log{Prefix: PrefixAnswer, Group: AnswerGroup, Snap: AnswerSnap},
+	})
 }

@@ -84,7 +84,7 @@ func firewallSection(v *Firewall) section {
 			}, {
 				name: "dns_answers",
 				binding: enum[DNSAnswers]{&v.DNSAnswers, []option{
-					{word: "note", doc: "the proxy is told the answers that come to this host and the containers behind it, so that a client that names no server in its TLS handshake is shown a certificate for the name that it looked up"},
+					{word: "note", doc: "the proxy is told the answers that come to this host, so that a client that names no server in its TLS handshake is shown a certificate for the name that it looked up"},
 					{word: "ignore", doc: "nobody looks at them, and such a client is shown the host's certificate"},
 				}},
 				doc: "The answers to the host's own look-ups, in enforce mode with submission_ports = \"redirect\".",
