@@ -130,12 +130,11 @@ func (c *console) showCertificates(s certificateState, now time.Time, asJSON boo
 	return nil
 }
 
-// certificateConditions are the conditions about certificates. The first word
-// says what a condition is about.
+// certificateConditions are the conditions about certificates.
 func certificateConditions(all map[string]string) map[string]string {
 	found := make(map[string]string)
 	for part, text := range all {
-		if kind, _, _ := strings.Cut(part, " "); kind == "certificate" {
+		if part == "local CA" || strings.HasPrefix(part, "certificate ") {
 			found[part] = text
 		}
 	}

@@ -122,6 +122,8 @@ func TestCertificatesLine(t *testing.T) {
 	now := time.Now()
 	root := issued("smtpwall local CA", now)
 	root.Source = "local-ca"
+	local := issued("vps1.example.net", now)
+	local.Source, local.Issuer = "local", "smtpwall local CA"
 	late := issued("old.example.net", now)
 	late.NotAfter = now
 	failing := issued("mail.example.net", now)
@@ -133,7 +135,8 @@ func TestCertificatesLine(t *testing.T) {
 	}{
 		{nil, ""},
 		{[]admin.Certificate{root}, ""},
-		{[]admin.Certificate{issued("a", now), root}, "a by R13, 89d left"},
+		{[]admin.Certificate{issued("a", now), local, root}, "a by R13, 89d left"},
+		{[]admin.Certificate{local, root}, "vps1.example.net by smtpwall local CA, 89d left"},
 		{[]admin.Certificate{late, failing, wanted}, "old.example.net by R13: expired; mail.example.net by R13, 89d left, the last try failed; new.example.net: none yet"},
 		{[]admin.Certificate{wanted, wanted, wanted, issued("a", now), issued("b", now), late},
 			"new.example.net: none yet; new.example.net: none yet; new.example.net: none yet; a by R13, 89d left; 2 more, which smtpwall cert status shows"},
@@ -337,5 +340,17 @@ func TestCheckAsksIssuers(t *testing.T) {
 	server.Close()
 	if status, err := check(t, "directory = \""+server.URL+"/gone\"\n"); status != exitFailed || !strings.Contains(err, "smtpwall: error: issuer http://127.0.0.1:") || !strings.Contains(err, "connection refused") {
 		t.Errorf("away: %d, %q", status, err)
+	}
+}
+
+// Keys that systemd hands to the service alone keep nothing from being checked,
+// nor a reload from being made, which begins with a check that is not shown them.
+func TestCheckWithoutCredentials(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	const text = "[host]\nname = \"vps1.example.net\"\n[delivery]\nspool = \"DIR/spool\"\n[certificates]\nsource = \"acme\"\nchallenge = \"dns-01\"\n" +
+		"eab_key_id = \"kid-1\"\neab_key = { credential = \"acme-eab\" }\n[certificates.dns]\nserver = \"192.0.2.53\"\nkey_name = \"k\"\nkey = { credential = \"acme-tsig\" }\n"
+	status, _, err := run(t, "", "check", "--offline", file(t, text))
+	if status != exitDone || strings.Count(err, "was not checked: systemd hands it to the service alone") != 2 {
+		t.Errorf("%d, %q", status, err)
 	}
 }

@@ -9,8 +9,12 @@ import (
 	"github.com/smtpwall/smtpwall/internal/admin"
 )
 
-// sourceRoot is the source of the local CA's own certificate.
-const sourceRoot = "local-ca"
+// Sources of certificates that are the local CA's: those that it signed, and its
+// own.
+const (
+	sourceLocal = "local"
+	sourceRoot  = "local-ca"
+)
 
 // ailing reports whether somebody should look at a certificate.
 func ailing(c admin.Certificate, now time.Time) bool {
@@ -70,7 +74,7 @@ func certificateLines(cert *admin.Certificate, running bool, now time.Time) []st
 // sourceText says who has a certificate made.
 func sourceText(source string) string {
 	switch source {
-	case "local":
+	case sourceLocal:
 		return "local CA"
 	case "files":
 		return "files that somebody else renews"
@@ -124,14 +128,17 @@ func nextTryText(cert *admin.Certificate, now time.Time) string {
 	}
 }
 
-// certificatesLine is all of them in one line of status; "" for none. The local
-// CA's root, which lasts ten years, is left out unless it ails.
+// certificatesLine is all of them in one line of status; "" for none. What the
+// local CA has beside certificates from elsewhere, and its root, which lasts ten
+// years, are left out unless they ail.
 func certificatesLine(all []admin.Certificate, now time.Time) string {
 	const most = 4
+	elsewhere := slices.ContainsFunc(all, func(c admin.Certificate) bool { return c.Source != sourceRoot && c.Source != sourceLocal })
 	var parts []string
 	for i := range all {
-		if c := &all[i]; c.Source != sourceRoot || ailing(*c, now) {
-			parts = append(parts, certificatePart(c, now))
+		own := all[i].Source == sourceRoot || all[i].Source == sourceLocal && elsewhere
+		if !own || ailing(all[i], now) {
+			parts = append(parts, certificatePart(&all[i], now))
 		}
 	}
 	if more := len(parts) - most; more > 0 {

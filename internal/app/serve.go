@@ -97,7 +97,7 @@ func Check(cfg *config.Config) error {
 	_, relayErr := set.build(cfg, name)
 	_, policyErr := newPolicy(cfg.Policy)
 	_, accountErr := newAccounts(cfg.Accounts, nil)
-	certificates, err := certificateOptions(cfg, name)
+	certificates, err := certificateOptions(withStandIns(cfg), name)
 	if err == nil {
 		err = certificates.Validate()
 	}
