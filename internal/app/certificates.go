@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -208,7 +209,7 @@ func probeIssuer(ctx context.Context, from config.Issuer) error {
 	case errors.As(err, &stranger) && from.CAFile == "":
 		return fmt.Errorf("%w: where the CA is one of your own, name its root by ca", err)
 	case err != nil:
-		return errors.Unwrap(err) // without what the library was about
+		return cmp.Or(errors.Unwrap(err), err) // without what the library was about
 	case directory.NewNonce == "" || directory.NewAccount == "":
 		return errors.New("it is not the directory of an ACME server")
 	}
