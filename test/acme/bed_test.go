@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,6 +44,7 @@ type bed struct {
 	authority *authority
 	relay     *testkit.Relay
 	ca        *pebble.CA
+	resolver  string   // path of the resolv.conf that smtpwall sees; "" is the machine's
 	run       *process // smtpwall run
 	allowed   []string // what the program log may say at level error
 }
@@ -164,7 +166,7 @@ func (b *bed) configure(s setup) {
 // start runs smtpwall, waits until it serves, and sees to its end in good order.
 func (b *bed) start() {
 	b.t.Helper()
-	run := launch(b.t, b.command("run", "--uid", fmt.Sprint(proxyUID)))
+	run := launch(b.t, b.resolving(b.command("run", "--uid", fmt.Sprint(proxyUID))))
 	b.run = run
 	b.t.Cleanup(func() {
 		select {
@@ -182,6 +184,16 @@ func (b *bed) start() {
 		}
 	})
 	run.await(b.t, "accepting mail", 1)
+}
+
+// resolving lets a command made by command see the host's own resolver.
+func (b *bed) resolving(cmd *exec.Cmd) *exec.Cmd {
+	if b.resolver == "" {
+		return cmd
+	}
+	before := []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, b.resolver}
+	cmd.Args = slices.Insert(cmd.Args, slices.Index(cmd.Args, "--")+1, before...)
+	return cmd
 }
 
 // stop ends smtpwall in good order.
@@ -303,10 +315,14 @@ func (b *bed) conditions(t testing.TB) (conditions map[string]string, status int
 func (b *bed) certificates(t testing.TB) (all []admin.Certificate, status int) {
 	t.Helper()
 	stdout, stderr, status := output(b.command("cert", "status", "--json"))
-	if err := json.Unmarshal([]byte(stdout), &all); err != nil {
+	var answer struct {
+		Running      bool
+		Certificates []admin.Certificate
+	}
+	if err := json.Unmarshal([]byte(stdout), &answer); err != nil || !answer.Running {
 		t.Fatalf("smtpwall cert status --json: %v in %s%s", err, stdout, stderr)
 	}
-	return all, status
+	return answer.Certificates, status
 }
 
 // certificate is the one of these by its source and name.

@@ -162,7 +162,7 @@ func TestTLSALPNOnSubmissions(t *testing.T) {
 	t.Parallel()
 	s := setup{
 		config: acmeConfig + "challenge = \"tls-alpn-01\"\ntls_alpn_port = 0\n",
-		listen: `submissions = ["127.0.0.1:465", "198.51.100.1:465"]`,
+		listen: `submissions = ["127.0.0.1:465", "[::1]:465", "198.51.100.1:465"]`,
 	}
 	b := newBed(t, s)
 	b.write("portmap.nft", portMap, 0o600, 0)

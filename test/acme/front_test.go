@@ -86,6 +86,7 @@ func (f *front) takes(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	case f.noHurry && strings.Contains(r.URL.Path, renewalPath):
 		start := time.Now().Add(time.Hour).UTC()
+		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Retry-After", inSeconds(f.askAgain))
 		_ = json.NewEncoder(w).Encode(map[string]any{"suggestedWindow": map[string]time.Time{"start": start, "end": start.Add(time.Hour)}})
 		return false

@@ -18,13 +18,13 @@ func TestBinding(t *testing.T) {
 	s := setup{
 		ca:     pebble.Options{EAB: map[string]string{"kid-1": base64.RawURLEncoding.EncodeToString(key)}},
 		config: acmeConfig + "eab_key_id = \"kid-1\"\neab_key = { file = \"$DIR/eab-key\" }\n",
-		errors: []string{"externalAccount", "unauthorized", "example.net"},
+		errors: []string{"external account binding"},
 	}
 	b := newBed(t, s)
 	b.write("eab-key", base64.RawURLEncoding.EncodeToString(make([]byte, 32))+"\n", 0o600, proxyUID)
 	b.configure(s)
 	b.start()
-	b.awaitComplaint(t, "urn:ietf:params:acme:error:")
+	b.awaitComplaint(t, "external account binding")
 	b.write("eab-key", s.ca.EAB["kid-1"]+"\n", 0o600, proxyUID)
 	b.reload(t)
 	b.awaitCertificate(t, b.ca.Roots(0), hostName)
