@@ -50,13 +50,16 @@ func (u Update) exchange(ctx context.Context, message *dns.Msg) (*dns.Msg, error
 	if !answers(reply, message) {
 		return nil, fmt.Errorf("the server %s answers something else than it was asked", u.Server)
 	}
+	if signature := reply.IsTsig(); signature != nil && signature.Error != dns.RcodeSuccess {
+		return nil, u.keyRefusal(signature, message)
+	}
 	if err := u.signed(key, mac, reply, raw); err != nil {
 		return nil, err
 	}
 	return reply, nil
 }
 
-// signed fails where the server found fault with our signature, or we with its.
+// signed fails for a yes without a signature, and for a signature of others.
 func (u Update) signed(key key, mac string, reply *dns.Msg, raw []byte) error {
 	signature := reply.IsTsig()
 	switch {
@@ -64,8 +67,6 @@ func (u Update) signed(key key, mac string, reply *dns.Msg, raw []byte) error {
 		return fmt.Errorf("the server %s answers without a signature: whatever answers there is not trusted", u.Server)
 	case signature == nil:
 		return nil
-	case signature.Error != dns.RcodeSuccess:
-		return u.keyRefusal(signature)
 	case reply.Rcode == dns.RcodeNotAuth: // the library verifies none of these
 		return nil
 	}
@@ -80,14 +81,18 @@ func (u Update) signed(key key, mac string, reply *dns.Msg, raw []byte) error {
 }
 
 // keyRefusal words what a server says against a signature (RFC 8945 section 5.2).
-func (u Update) keyRefusal(signature *dns.TSIG) error {
+func (u Update) keyRefusal(signature *dns.TSIG, message *dns.Msg) error {
 	switch signature.Error {
 	case dns.RcodeBadKey:
 		algorithm := u.Algorithm
 		if algorithm == "" {
 			algorithm = defaultAlgorithm
 		}
-		return fmt.Errorf("the server %s does not know the key %s with %s (BADKEY): name the key and its algorithm as the server has them", u.Server, u.KeyName, algorithm)
+		remedy := "name the key and its algorithm as the server has them"
+		if len(message.Ns) > 0 { // Knot says so of a key that is not allowed, too
+			remedy += ", and allow the key to update TXT at " + plain(message.Ns[0].Header().Name)
+		}
+		return fmt.Errorf("the server %s does not take the key %s with %s (BADKEY): %s", u.Server, u.KeyName, algorithm, remedy)
 	case dns.RcodeBadSig:
 		return fmt.Errorf("the server %s does not accept the signature of the key %s (BADSIG): the secret is not the one that the server has", u.Server, u.KeyName)
 	case dns.RcodeBadTime:

@@ -21,6 +21,16 @@ const (
 // finder looks names up at servers in their order.
 type finder struct{ servers []string }
 
+// unknownError is what nobody could tell.
+type unknownError struct {
+	name     string
+	failures []string
+}
+
+func (e unknownError) Error() string {
+	return fmt.Sprintf("looking up %s: %s", plain(e.name), strings.Join(e.failures, "; "))
+}
+
 func systemResolvers() []string {
 	config, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil {
@@ -65,7 +75,7 @@ func (f finder) ask(ctx context.Context, name string, rrtype uint16) (*dns.Msg, 
 	if len(failures) == 0 {
 		failures = []string{"no resolver is configured, nor is one in /etc/resolv.conf"}
 	}
-	return nil, fmt.Errorf("looking up %s: %s", plain(name), strings.Join(failures, "; "))
+	return nil, unknownError{name: name, failures: failures}
 }
 
 // ask asks one server, over TCP if UDP did not do.

@@ -179,12 +179,6 @@ func TestUpdateOfAServerThatIsSilent(t *testing.T) {
 	}
 }
 
-// TestCheckWithoutSignature: one that does not know of TSIG.
-func TestCheckWithoutSignature(t *testing.T) {
-	fakeServer(t, func(q *dns.Msg, _ string) []byte { return refusing(t, q, dns.RcodeFormatError, 0, "") })
-	wantError(t, updateAt("127.0.0.1").Check(within(t)), "the server 127.0.0.1 answered FORMERR without a signature: does it know TSIG keys?")
-}
-
 // fakeNames is at 127.0.0.1:53 over UDP and sends what answer returns, one
 // datagram each.
 func fakeNames(t *testing.T, answer func(question *dns.Msg) [][]byte) {

@@ -23,15 +23,14 @@ func (p place) relative() string { return libdns.RelativeName(p.name, p.zone) }
 func (u Update) locate(ctx context.Context, name string) (place, error) {
 	find, zone := u.finder(), dns.CanonicalName(u.Zone)
 	end, err := find.alias(ctx, name)
+	if unknown := new(unknownError); u.Zone != "" && errors.As(err, unknown) && dns.IsSubDomain(zone, dns.CanonicalName(unknown.name)) {
+		end, err = unknown.name, nil // the server may take updates and tell us nothing
+	}
 	switch {
-	case u.Zone == "" && err == nil:
-		return find.place(ctx, end)
-	case u.Zone == "":
-		return place{}, err
-	case err != nil && ctx.Err() == nil && dns.IsSubDomain(zone, dns.CanonicalName(name)):
-		return place{name: dns.CanonicalName(name), zone: zone}, nil // nobody knows of a CNAME
 	case err != nil:
 		return place{}, err
+	case u.Zone == "":
+		return find.place(ctx, end)
 	case dns.IsSubDomain(zone, end):
 		return place{name: end, zone: zone}, nil
 	case end == dns.CanonicalName(name):

@@ -90,7 +90,7 @@ zone "acme.example.org" { type static-stub; server-addresses { 127.0.0.2; }; };`
 	for name, c := range map[string]struct {
 		host, server, zone string
 		resolvers          []string
-		at                 *named
+		at                 *server
 		target, want       string
 	}{
 		"the same server":          {"www.example.net", "127.0.0.1", "", nil, n, "www.acme.example.org", ""},
@@ -101,6 +101,7 @@ zone "acme.example.org" { type static-stub; server-addresses { 127.0.0.2; }; };`
 		"by a resolver":            {"www.example.net", "127.0.0.2", "", []string{hostResolver}, apart, "www.acme.example.org", ""},
 		"in circles":               {"round.example.net", "127.0.0.1", "", nil, n, "", "more than 8 CNAMEs lead on from _acme-challenge.round.example.net"},
 		"into another zone":        {"www.example.net", "127.0.0.1", "example.net", nil, n, "", "_acme-challenge.www.example.net is a CNAME to www.acme.example.org, which is not in the zone example.net"},
+		"in circles, with a zone":  {"round.example.net", "127.0.0.1", "example.net", nil, n, "", "more than 8 CNAMEs lead on from _acme-challenge.round.example.net"},
 		"no CNAME":                 {"mail.example.net", "127.0.0.2", "acme.example.org", nil, n, "", "_acme-challenge.mail.example.net is not in the zone acme.example.org, and no CNAME leads there"},
 		"nobody knows":             {"mail.example.net", "127.0.0.2", "", []string{"127.0.0.2", "127.0.0.9"}, n, "", "looking up _acme-challenge.mail.example.net: 127.0.0.2: SERVFAIL; 127.0.0.9: "},
 	} {
@@ -132,7 +133,7 @@ zone "acme.example.org" { type static-stub; server-addresses { 127.0.0.2; }; };`
 // TestUpdateRefused: what a real server says, and what to do about it.
 func TestUpdateRefused(t *testing.T) {
 	startPrimary(t, "127.0.0.1")
-	startNamed(t, "127.0.0.2", `zone "acme.example.org" { type secondary; primaries { 127.0.0.1; }; };`, map[string]string{})
+	startNamed(t, "127.0.0.2", `zone "acme.example.org" { type secondary; primaries { 127.0.0.1; }; };`, map[string]string{}).awaitZone("acme.example.org")
 	for name, c := range map[string]struct {
 		change func(*Update)
 		host   string
@@ -143,8 +144,8 @@ func TestUpdateRefused(t *testing.T) {
 		"sha384":          {func(u *Update) { u.KeyName, u.Algorithm = "middle.", "HMAC-SHA384" }, "x.acme.example.org", ""},
 		"sha512":          {func(u *Update) { u.KeyName, u.Algorithm = "LARGE", "hmac-sha512." }, "x.acme.example.org", ""},
 		"another secret":  {func(u *Update) { u.KeyName = "other" }, "mail.example.net", "the server 127.0.0.1:53 does not accept the signature of the key other (BADSIG): the secret is not the one that the server has"},
-		"unknown key":     {func(u *Update) { u.KeyName = "nobody" }, "mail.example.net", "the server 127.0.0.1:53 does not know the key nobody with hmac-sha256 (BADKEY): name the key and its algorithm as the server has them"},
-		"other algorithm": {func(u *Update) { u.Algorithm = "hmac-sha512" }, "mail.example.net", "the server 127.0.0.1:53 does not know the key smtpwall with hmac-sha512 (BADKEY)"},
+		"unknown key":     {func(u *Update) { u.KeyName = "nobody" }, "mail.example.net", "the server 127.0.0.1:53 does not take the key nobody with hmac-sha256 (BADKEY): name the key and its algorithm as the server has them, and allow the key to update TXT at _acme-challenge.mail.example.net"},
+		"other algorithm": {func(u *Update) { u.Algorithm = "hmac-sha512" }, "mail.example.net", "the server 127.0.0.1:53 does not take the key smtpwall with hmac-sha512 (BADKEY)"},
 		"other name":      {func(u *Update) {}, "web.example.net", "the server 127.0.0.1:53 refused the update (REFUSED): allow the key smtpwall to update TXT at _acme-challenge.web.example.net"},
 		"fixed zone":      {func(u *Update) {}, "fixed.example.net", "the server 127.0.0.1:53 refused the update (REFUSED): allow the key smtpwall to update TXT at _acme-challenge.fixed.example.net"},
 		"secondary":       {func(u *Update) { u.Server = "127.0.0.2" }, "x.acme.example.org", "the server 127.0.0.2 refused the update (REFUSED)"},
@@ -233,16 +234,17 @@ func TestCheck(t *testing.T) {
 		names  []string
 		want   string
 	}{
-		"the key":             {func(u *Update) {}, nil, ""},
+		"nothing":             {func(u *Update) {}, nil, "nothing to check the key with: neither a zone nor a name"},
 		"the zone":            {func(u *Update) { u.Zone = "example.net" }, nil, ""},
 		"names":               {func(u *Update) {}, []string{"mail.example.net", "*.mail.example.net", "www.example.net"}, ""},
-		"another zone":        {func(u *Update) { u.Zone = "mail.example.net" }, nil, "the server 127.0.0.1:53 accepts the key smtpwall, but is not authoritative for mail.example.net (NOERROR)"},
-		"no zone of its":      {func(u *Update) { u.Zone = "example.com" }, nil, "the server 127.0.0.1:53 accepts the key smtpwall, but is not authoritative for example.com ("},
+		"another zone":        {func(u *Update) { u.Zone = "mail.example.net" }, nil, "the server 127.0.0.1:53 is not authoritative for mail.example.net (NOERROR)"},
+		"no zone of its":      {func(u *Update) { u.Zone = "example.com" }, nil, "the server 127.0.0.1:53 is not authoritative for example.com ("},
 		"a name of many":      {func(u *Update) {}, []string{"mail.example.net", "web.example.net"}, "allow the key smtpwall to update TXT at _acme-challenge.web.example.net"},
 		"a name of nobody":    {func(u *Update) {}, []string{"mail.example.com"}, "looking up _acme-challenge.mail.example.com: 127.0.0.1:53: SERVFAIL; 127.0.0.53:53: "},
-		"a secret of nobody":  {func(u *Update) { u.KeyName = "other" }, nil, "(BADSIG)"},
-		"malformed":           {func(u *Update) { u.Key = "x" }, nil, "key: not a secret in base64"},
-		"malformed, a server": {func(u *Update) { u.Server = "" }, nil, `"" is not host:port`},
+		"a secret of nobody":  {func(u *Update) { u.KeyName, u.Zone = "other", "example.net" }, nil, "(BADSIG)"},
+		"a key of nobody":     {func(u *Update) { u.KeyName, u.Zone = "nobody", "example.net" }, nil, "does not take the key nobody with hmac-sha256 (BADKEY): name the key and its algorithm as the server has them"},
+		"malformed":           {func(u *Update) { u.Key, u.Zone = "x", "example.net" }, nil, "key: not a secret in base64"},
+		"malformed, a server": {func(u *Update) { u.Server, u.Zone = "", "example.net" }, nil, `"" is not host:port`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := n.serial("example.net") + n.serial("acme.example.org")

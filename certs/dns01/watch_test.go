@@ -13,16 +13,12 @@ import (
 
 // startPair has one zone, at a primary and a secondary; a third server of the
 // zone is never there.
-func startPair(t *testing.T, notify string) (primary, secondary *named) {
+func startPair(t *testing.T, notify string) (primary, secondary *server) {
 	t.Helper()
 	primary = startNamed(t, "127.0.0.1", `zone "acme.example.org" { type primary; file "acme"; allow-update { key SmtpWall; }; notify `+notify+`; notify-source 127.0.0.1; notify-delay 0; };`,
 		map[string]string{"acme": zoneFile("ns1 A 127.0.0.1", "@ NS ns2", "ns2 A 127.0.0.2", "@ NS ns3", "ns3 A 127.0.0.3", "ns3 AAAA 2001:db8::3")})
 	secondary = startNamed(t, "127.0.0.2", `zone "acme.example.org" { type secondary; primaries { 127.0.0.1; }; };`, map[string]string{})
-	for deadline := time.Now().Add(patience); !secondary.ask("acme.example.org", dns.TypeSOA).Authoritative; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the secondary has no zone")
-		}
-	}
+	secondary.awaitZone("acme.example.org")
 	return primary, secondary
 }
 

@@ -34,16 +34,43 @@ func zoneFile(records ...string) string {
 	return "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 86400 60\n@ NS ns1\n" + strings.Join(records, "\n") + "\n"
 }
 
-// named is a BIND of Debian's at an address of the loopback interface.
-type named struct {
+// server is a real name server at an address of the loopback interface.
+type server struct {
 	t       *testing.T
 	address string
-	log     *bytes.Buffer // to be read when it has ended
 }
 
-// startNamed starts one with its own directory: what config says, and zone
-// files. It answers when this returns, and ends with the test.
-func startNamed(t *testing.T, address, config string, files map[string]string) *named {
+// startServer starts a program in a directory with files. It answers when this
+// returns, and ends with the test.
+func startServer(t *testing.T, address, directory string, files map[string]string, argv ...string) *server {
+	t.Helper()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, ended := new(bytes.Buffer), make(chan struct{})
+	command := exec.Command(argv[0], argv[1:]...)
+	command.Stdout, command.Stderr = log, log
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { command.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		command.Process.Signal(syscall.SIGTERM)
+		<-ended
+		if t.Failed() {
+			t.Logf("%s at %s:\n%s", argv[0], address, log)
+		}
+	})
+	s := &server{t, address}
+	s.await(ended)
+	return s
+}
+
+// startNamed starts a BIND with what config says.
+func startNamed(t *testing.T, address, config string, files map[string]string) *server {
 	t.Helper()
 	directory := t.TempDir()
 	listen := "listen-on { " + address + "; }; listen-on-v6 { none; };"
@@ -53,29 +80,7 @@ func startNamed(t *testing.T, address, config string, files map[string]string) *
 	files["named.conf"] = keys + `options { directory "` + directory + `"; pid-file none; session-keyfile none; ` + listen + ` dnssec-validation no; empty-zones-enable no; };
 controls { };
 ` + config
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n := &named{t: t, address: address, log: new(bytes.Buffer)}
-	command := exec.Command(copyOfNamed(t, directory), "-g", "-n", "1", "-c", filepath.Join(directory, "named.conf"))
-	command.Stdout, command.Stderr = n.log, n.log
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { command.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		command.Process.Signal(syscall.SIGTERM)
-		<-ended
-		if t.Failed() {
-			t.Logf("named at %s:\n%s", address, n.log)
-		}
-	})
-	n.await(ended)
-	return n
+	return startServer(t, address, directory, files, copyOfNamed(t, directory), "-g", "-n", "1", "-c", filepath.Join(directory, "named.conf"))
 }
 
 // copyOfNamed has no AppArmor profile: that of Debian lets named read its
@@ -99,28 +104,39 @@ func copyOfNamed(t *testing.T, directory string) string {
 	return path
 }
 
-func (n *named) await(ended <-chan struct{}) {
-	n.t.Helper()
+func (s *server) await(ended <-chan struct{}) {
+	s.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		select {
 		case <-ended:
-			n.t.Fatalf("named at %s ended", n.address)
+			s.t.Fatalf("the server at %s ended", s.address)
 		default:
 		}
 		question := new(dns.Msg).SetQuestion("version.bind.", dns.TypeTXT)
 		question.Question[0].Qclass = dns.ClassCHAOS
-		if _, err := dns.Exchange(question, "["+n.address+"]:53"); err == nil {
+		if _, err := dns.Exchange(question, "["+s.address+"]:53"); err == nil {
 			return
 		}
 	}
-	n.t.Fatalf("named at %s does not answer", n.address)
+	s.t.Fatalf("the server at %s does not answer", s.address)
+}
+
+// awaitZone returns when a secondary has got its zone.
+func (s *server) awaitZone(zone string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if s.ask(zone, dns.TypeSOA).Authoritative {
+			return
+		}
+	}
+	s.t.Fatalf("the server at %s has no zone %s", s.address, zone)
 }
 
 // texts are the TXT records at a name, sorted.
-func (n *named) texts(name string) []string {
-	n.t.Helper()
+func (s *server) texts(name string) []string {
+	s.t.Helper()
 	all := []string{}
-	for _, rr := range n.ask(name, dns.TypeTXT).Answer {
+	for _, rr := range s.ask(name, dns.TypeTXT).Answer {
 		if txt, ok := rr.(*dns.TXT); ok {
 			all = append(all, strings.Join(txt.Txt, ""))
 		}
@@ -129,26 +145,26 @@ func (n *named) texts(name string) []string {
 	return all
 }
 
-func (n *named) serial(zone string) uint32 {
-	n.t.Helper()
-	reply := n.ask(zone, dns.TypeSOA)
+func (s *server) serial(zone string) uint32 {
+	s.t.Helper()
+	reply := s.ask(zone, dns.TypeSOA)
 	if len(reply.Answer) != 1 {
-		n.t.Fatalf("SOA of %s: %v", zone, reply)
+		s.t.Fatalf("SOA of %s: %v", zone, reply)
 	}
 	return reply.Answer[0].(*dns.SOA).Serial
 }
 
-func (n *named) ask(name string, rrtype uint16) *dns.Msg {
-	n.t.Helper()
-	reply, err := ask(n.t.Context(), n.address, dns.Fqdn(name), rrtype)
+func (s *server) ask(name string, rrtype uint16) *dns.Msg {
+	s.t.Helper()
+	reply, err := ask(s.t.Context(), s.address, dns.Fqdn(name), rrtype)
 	if err != nil {
-		n.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	return reply
 }
 
 // startPrimary has zones that take updates, each its own way.
-func startPrimary(t *testing.T, address string) *named {
+func startPrimary(t *testing.T, address string) *server {
 	t.Helper()
 	ns1 := "ns1 A " + address
 	if strings.Contains(address, ":") {
