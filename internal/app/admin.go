@@ -34,7 +34,7 @@ func (p *Proxy) serveAdmin(socket net.Listener) *backend {
 	if socket == nil {
 		return b
 	}
-	server := admin.NewServer(admin.Options{Reader: b, Limits: b, Actor: b, Logger: p.log.Named("admin")})
+	server := admin.NewServer(admin.Options{Reader: b, Limits: b, Actor: b, Certifier: b, Logger: p.log.Named("admin")})
 	ended := make(chan struct{})
 	go func() { // ends with the cleanup
 		defer close(ended)

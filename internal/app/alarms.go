@@ -21,6 +21,7 @@ import (
 	"github.com/smtpwall/smtpwall/internal/guard"
 	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/audit"
+	"github.com/smtpwall/smtpwall/proxy/peer"
 	"github.com/smtpwall/smtpwall/proxy/spool"
 )
 
@@ -28,8 +29,12 @@ import (
 // guard tells, and conditions that begin and end.
 type alarms struct {
 	alerter *alert.Alerter
+	owner   uidOwner
 	log     *zap.Logger
 }
+
+// uidOwner is the user who has a uid as a subordinate one, as peer.Users knows it.
+type uidOwner func(uid uint32) (owner uint32, ok bool)
 
 // How often alarms looks at conditions, and after what time it watches a guard
 // again that was away.
@@ -43,7 +48,10 @@ func openAlarms(cfg *config.Config, host string, log *zap.Logger) (*alarms, erro
 	if err != nil {
 		return nil, err
 	}
-	return &alarms{alerter: alert.New(alert.Options{Host: host, Targets: targets, Logger: log.Named("alert")}), log: log}, nil
+	return &alarms{
+		alerter: alert.New(alert.Options{Host: host, Targets: targets, Logger: log.Named("alert")}),
+		owner:   peer.NewUsers("", "", log).Owner, log: log,
+	}, nil
 }
 
 // newTargets are who is told.
@@ -123,7 +131,7 @@ func (a *alarms) guard(event *audit.Event) {
 	switch event.Kind {
 	case audit.KindAttempt:
 		if event.Outcome == audit.OutcomeBlocked || event.Outcome == audit.OutcomeWouldBlock {
-			a.raiseEvent(config.AlertBlocked, senderOf(event), attemptSentence(event), event)
+			a.raiseEvent(config.AlertBlocked, senderOf(event, a.owner), attemptSentence(event), event)
 		}
 	case audit.KindDrift:
 		a.raiseEvent(config.AlertDrift, "", "the firewall's rules were changed by others: "+event.Reason+" ("+event.Outcome+")", event)
@@ -148,11 +156,14 @@ func attemptSentence(event *audit.Event) string {
 }
 
 // senderOf is the key of whoever made an attempt, or the address of somebody
-// behind this host.
-func senderOf(event *audit.Event) string {
+// behind this host. A user with subordinate uids is one sender by all of them.
+func senderOf(event *audit.Event, owned uidOwner) string {
 	kept := spool.Identity{Container: event.PeerContainer}
 	if uid, known := event.PeerUID.Get(); known {
 		kept.UID = &uid
+		if owner, ok := owned(uid); ok {
+			kept.Owner = &owner
+		}
 	}
 	if kept.UID == nil && kept.Container == "" && event.Source.IsValid() {
 		return "address:" + event.Source.Addr().String()

@@ -36,3 +36,23 @@ func TestKindOfCondition(t *testing.T) {
 		}
 	}
 }
+
+// An alert names whoever the budgets count: the owner of a subordinate uid.
+func TestSenderOf(t *testing.T) {
+	owners := func(uid uint32) (uint32, bool) { return 1000, uid >= 100000 && uid < 165536 }
+	for _, c := range []struct {
+		event audit.Event
+		want  string
+	}{
+		{audit.Event{PeerUID: audit.KnownUID(33)}, "uid:33"},
+		{audit.Event{PeerUID: audit.KnownUID(0)}, "uid:0"},
+		{audit.Event{PeerUID: audit.KnownUID(100005)}, "uid:1000"},
+		{audit.Event{PeerUID: audit.KnownUID(100005), PeerContainer: "web"}, "container:web"},
+		{audit.Event{Source: netip.MustParseAddrPort("192.0.2.2:0")}, "address:192.0.2.2"},
+		{audit.Event{}, "unknown"},
+	} {
+		if got := senderOf(&c.event, owners); got != c.want {
+			t.Errorf("%+v is %s, want %s", c.event, got, c.want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/smtpwall/smtpwall/certs"
 	"github.com/smtpwall/smtpwall/internal/admin"
 )
 
@@ -11,7 +12,7 @@ import (
 const (
 	oldMessage  = 4 * time.Hour
 	nearlyFull  = 0.9
-	nearlyEnded = 3 * 24 * time.Hour // of a certificate; the local CA renews in time
+	nearlyEnded = 3 * 24 * time.Hour // of a certificate, or the last tenth of a short one: it was renewed before
 )
 
 // conditions are what degrades the proxy, by the part that has it. The first
@@ -46,11 +47,19 @@ func (b *backend) addConditions(s *admin.Status, now time.Time) {
 			s.Conditions["filter "+f.Name()] = text
 		}
 	}
+	for part, text := range p.certificates.Conditions() {
+		s.Conditions[part] = text
+	}
 	for _, c := range p.certificates.Status() {
-		if left := c.NotAfter.Sub(now); left < nearlyEnded && len(c.Names) > 0 {
-			s.Conditions["certificate "+c.Names[0]] = fmt.Sprintf("ends %s", c.NotAfter.UTC().Format(time.RFC3339))
+		if part := "certificate " + c.Name; s.Conditions[part] == "" && endsSoon(c, now) {
+			s.Conditions[part] = "ends " + c.NotAfter.UTC().Format(time.RFC3339)
 		}
 	}
+}
+
+// endsSoon is false of a certificate that is wanted and not there yet.
+func endsSoon(c certs.Certificate, now time.Time) bool {
+	return !c.NotAfter.IsZero() && c.NotAfter.Sub(now) < min(nearlyEnded, c.NotAfter.Sub(c.NotBefore)/10)
 }
 
 func spoolCondition(s *admin.SpoolStatus, now time.Time) string {

@@ -31,7 +31,7 @@ func openListeners(ctx context.Context, listen config.Listen, passed []systemd.S
 	if len(passed) > 0 {
 		return adoptListeners(listen, passed)
 	}
-	if mail, err = BindListeners(ctx, listen); err != nil {
+	if mail, err = bindListeners(ctx, listen); err != nil {
 		return nil, nil, err
 	}
 	return mail, bindAdmin(listen, -1, log), nil
@@ -106,8 +106,8 @@ func roles(listen config.Listen) map[proxy.Role][]netip.AddrPort {
 	}
 }
 
-// BindListeners opens the listeners of the configuration.
-func BindListeners(ctx context.Context, listen config.Listen) ([]listener, error) {
+// bindListeners opens the listeners of the configuration.
+func bindListeners(ctx context.Context, listen config.Listen) ([]listener, error) {
 	var all []listener
 	for role, addresses := range roles(listen) {
 		for _, address := range addresses {

@@ -54,6 +54,7 @@ type Proxy struct {
 
 	config       *config.Config
 	certificates *certs.Manager
+	lookups      *lookups
 	spool        *spool.Spool
 	relays       relaySet
 	accounts     *auth.Store // those in force
@@ -77,7 +78,7 @@ type Proxy struct {
 func StartProxy(ctx context.Context, options ProxyOptions) (*Proxy, error) {
 	p := &Proxy{
 		log: options.Log, level: options.LogLevel, cleanups: cleanups{log: options.Log},
-		config: options.Config, machine: machineName(ctx),
+		config: options.Config, machine: machineName(ctx), lookups: newLookups(options.Log.Named("lookups")),
 	}
 	p.relays = relaySet{book: newGuardBook(options.Guard, options.Log), timeouts: options.RelayTimeouts, log: options.Log.Named("relay")}
 	if err := p.start(ctx, options); err != nil {
@@ -87,7 +88,14 @@ func StartProxy(ctx context.Context, options ProxyOptions) (*Proxy, error) {
 }
 
 func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
-	if err := p.openStores(ctx, options.FS); err != nil {
+	challenges, passed, err := takeChallenges(options.Config.Certificates, options.Passed)
+	if err != nil {
+		return err
+	}
+	if err := p.openCertificates(ctx, challenges); err != nil {
+		return err
+	}
+	if err := p.openSpool(options.FS); err != nil {
 		return err
 	}
 	identifier, err := peer.New(peer.Options{Logger: p.log.Named("peer")})
@@ -110,7 +118,7 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	p.accounts = settings.Accounts
 	p.cleanups.add("relay connections", func(context.Context) error { p.relays.adopt(nil); return nil })
 	var commands net.Listener
-	if p.listeners, commands, err = openListeners(ctx, options.Config.Listen, options.Passed, p.log); err != nil {
+	if p.listeners, commands, err = openListeners(ctx, options.Config.Listen, passed, p.log); err != nil {
 		return err
 	}
 	p.runner = proxy.NewRunner(proxy.RunnerOptions{Spool: p.spool, Events: events, Warden: p.warden, Backoff: options.Backoff, Logger: p.log})
@@ -129,25 +137,38 @@ func (p *Proxy) start(ctx context.Context, options ProxyOptions) error {
 	return nil
 }
 
-// watch begins to make alerts of what the guard sees and of conditions.
+// watch begins to make alerts of what the guard sees and of conditions, and to
+// note what it hears of look-ups.
 func (p *Proxy) watch(ctx context.Context, guard string, b *backend) {
 	p.background, p.endBackground = context.WithCancel(context.WithoutCancel(ctx))
 	p.cleanups.add("relay probes and watches", func(context.Context) error { p.endBackground(); p.probes.Wait(); return nil })
 	p.probes.Go(func() { p.alarms.watchGuard(p.background, guard) })
 	p.probes.Go(func() { p.alarms.lookRegularly(p.background, b.conditions) })
+	p.probes.Go(func() { p.lookups.listen(p.background, guard) })
 }
 
-// openStores opens what outlives the process: certificates and spool.
-func (p *Proxy) openStores(ctx context.Context, fs durable.FS) error {
-	options, err := certificateOptions(p.config, hostName(p.config, p.machine))
+// openCertificates takes the listeners of challenges over.
+func (p *Proxy) openCertificates(ctx context.Context, challenges challengeListeners) error {
+	options, err := p.certificateOptions(p.config)
 	if err != nil {
+		challenges.close()
 		return err
 	}
-	options.Logger = p.log
+	options.HTTPListeners, options.TLSALPNListeners = challenges.http, challenges.tlsALPN
 	if p.certificates, err = certs.Open(ctx, options); err != nil {
 		return fmt.Errorf("opening certificates: %w", err)
 	}
 	p.cleanups.add("certificates", func(context.Context) error { p.certificates.Close(); return nil })
+	return nil
+}
+
+func (p *Proxy) certificateOptions(cfg *config.Config) (certs.Options, error) {
+	options, err := certificateOptions(cfg, hostName(cfg, p.machine))
+	options.Logger, options.LookedUp = p.log, p.lookups.names
+	return options, err
+}
+
+func (p *Proxy) openSpool(fs durable.FS) (err error) {
 	p.spool, err = spool.Open(p.config.Delivery.Spool, spool.Options{
 		MaxBytes: p.config.Delivery.SpoolMax, MaxIdentityBytes: p.config.Delivery.SpoolMaxPerIdentity,
 		FS: fs, Logger: p.log.Named("spool"),
@@ -255,11 +276,10 @@ func (p *Proxy) Reload(_ context.Context, cfg *config.Config) error {
 	if err := unchangeable(p.config, cfg); err != nil {
 		return err
 	}
-	options, err := certificateOptions(cfg, hostName(cfg, p.machine))
+	options, err := p.certificateOptions(cfg)
 	if err != nil {
 		return err
 	}
-	options.Logger = p.log
 	settings, built, err := p.settings(cfg)
 	if err != nil {
 		return err
@@ -289,6 +309,8 @@ func unchangeable(from, to *config.Config) error {
 	switch {
 	case !equalListen(to.Listen, from.Listen):
 		return errors.New("[listen] changed: restart to change what is listened on")
+	case challengesMoved(from.Certificates, to.Certificates):
+		return errors.New("the port of a CA's challenges changed in [certificates]: restart to change what is listened on")
 	case to.Delivery.Spool != from.Delivery.Spool:
 		return errors.New("delivery.spool changed: restart to change where messages are kept")
 	case to.Delivery.SpoolMax != from.Delivery.SpoolMax || to.Delivery.SpoolMaxPerIdentity != from.Delivery.SpoolMaxPerIdentity:

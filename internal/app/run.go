@@ -40,7 +40,7 @@ func Run(ctx context.Context, options RunOptions) error {
 	if err := prepareHost(options.Config, options.Owner); err != nil {
 		return err
 	}
-	sockets, closeSockets, err := bindForChild(ctx, options.Config.Listen, options.Owner, log)
+	sockets, closeSockets, err := bindForChild(ctx, options.Config, options.Owner, log)
 	if err != nil {
 		return err
 	}
@@ -69,12 +69,17 @@ func Run(ctx context.Context, options RunOptions) error {
 }
 
 // bindForChild opens the listeners, which may need root, for a child that has none.
-func bindForChild(ctx context.Context, listen config.Listen, owner Owner, log *zap.Logger) ([]systemd.Socket, func(), error) {
-	all, err := BindListeners(ctx, listen)
+func bindForChild(ctx context.Context, cfg *config.Config, owner Owner, log *zap.Logger) ([]systemd.Socket, func(), error) {
+	all, err := bindListeners(ctx, cfg.Listen)
 	if err != nil {
 		return nil, nil, err
 	}
-	if commands := bindAdmin(listen, int(owner.GID), log); commands != nil {
+	challenges, err := bindChallenges(ctx, cfg.Certificates)
+	if err != nil {
+		log.Error("a CA's challenges cannot come in", zap.Error(err))
+	}
+	all = append(all, challenges...)
+	if commands := bindAdmin(cfg.Listen, int(owner.GID), log); commands != nil {
 		all = append(all, listener{commands, adminSocket})
 	}
 	var sockets []systemd.Socket

@@ -2,15 +2,11 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/smtpwall/smtpwall/certs"
 	"github.com/smtpwall/smtpwall/internal/config"
 	"github.com/smtpwall/smtpwall/proxy"
 	"github.com/smtpwall/smtpwall/proxy/auth"
@@ -93,7 +89,7 @@ func newAccounts(from []config.Account, previous *auth.Store) (*auth.Store, erro
 	}
 	accounts := make([]auth.Account, 0, len(from))
 	for _, account := range from {
-		accounts = append(accounts, auth.Account{Name: account.Name, Password: account.Password, SCRAM: account.SCRAM})
+		accounts = append(accounts, auth.Account{Name: account.Name, Password: account.Password, SCRAM: account.SCRAM, Certificates: account.Certificates})
 	}
 	return auth.New(accounts, auth.Options{Previous: previous})
 }
@@ -114,42 +110,4 @@ func newLimits(from config.Session) proxy.Limits {
 		HandshakeTimeout:   30 * time.Second,
 		RelayPatience:      20 * time.Second,
 	}
-}
-
-// certificateOptions are those of the listeners' certificates. Their directory
-// is the spool's neighbour, in the state directory.
-func certificateOptions(cfg *config.Config, hostName string) (certs.Options, error) {
-	addresses, err := hostAddresses()
-	if err != nil {
-		return certs.Options{}, fmt.Errorf("reading the host's addresses: %w", err)
-	}
-	return certs.Options{
-		Source:          certs.Source(cfg.Certificates.Source),
-		Directory:       CertificateDirectory(cfg),
-		Names:           []string{hostName},
-		Addresses:       addresses,
-		CertificateFile: cfg.Certificates.Certificate,
-		KeyFile:         cfg.Certificates.Key,
-	}, nil
-}
-
-// CertificateDirectory is where the local CA lives.
-func CertificateDirectory(cfg *config.Config) string {
-	return filepath.Join(filepath.Dir(cfg.Delivery.Spool), "certs")
-}
-
-// hostAddresses are the global addresses of the host's interfaces.
-func hostAddresses() ([]netip.Addr, error) {
-	found, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, err
-	}
-	var addresses []netip.Addr
-	for _, address := range found {
-		prefix, err := netip.ParsePrefix(address.String())
-		if err == nil && prefix.Addr().IsGlobalUnicast() {
-			addresses = append(addresses, prefix.Addr().Unmap())
-		}
-	}
-	return addresses, nil
 }

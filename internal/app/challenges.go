@@ -1,0 +1,119 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/internal/config"
+	"github.com/smtpwall/smtpwall/proxy"
+	"github.com/smtpwall/smtpwall/systemd"
+)
+
+// Names of passed sockets at which a CA's challenges come in.
+const (
+	challengeHTTP    = "acme-http"
+	challengeTLSALPN = "acme-tls"
+)
+
+// challengeListeners are where a CA's challenges come in.
+type challengeListeners struct {
+	http, tlsALPN []net.Listener
+}
+
+func (c *challengeListeners) add(name string, l net.Listener) {
+	if name == challengeHTTP {
+		c.http = append(c.http, l)
+	} else {
+		c.tlsALPN = append(c.tlsALPN, l)
+	}
+}
+
+func (c *challengeListeners) close() {
+	for _, l := range append(c.http, c.tlsALPN...) {
+		_ = l.Close()
+	}
+}
+
+// challengePort is the port at which the configuration wants a CA's challenge; 0
+// if it comes another way.
+func challengePort(c config.Certificates) (name string, port uint16) {
+	switch {
+	case c.Source != config.SourceACME:
+	case c.Challenge == config.ChallengeHTTP && c.WebRoot == "":
+		return challengeHTTP, c.HTTPPort
+	case c.Challenge == config.ChallengeTLSALPN:
+		return challengeTLSALPN, c.TLSALPNPort
+	}
+	return "", 0
+}
+
+// challengesMoved says that the port of challenges is another one, for which a
+// running proxy has no listener. One that is not needed any more may stay.
+func challengesMoved(from, to config.Certificates) bool {
+	name, port := challengePort(from)
+	newName, newPort := challengePort(to)
+	return newPort != 0 && (newPort != port || newName != name)
+}
+
+// bindChallenges opens the port of challenges at every address, for a child that
+// may not. One that somebody else has is no reason not to start: a certificate of
+// the local CA serves, and a condition tells.
+func bindChallenges(ctx context.Context, c config.Certificates) (all []listener, err error) {
+	name, port := challengePort(c)
+	if port == 0 {
+		return nil, nil
+	}
+	var errs []error
+	for _, address := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		inner, err := listenTCP(ctx, netip.AddrPortFrom(address, port))
+		switch {
+		case errors.Is(err, unix.EAFNOSUPPORT):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("listening for challenges: %w", err))
+		default:
+			all = append(all, listener{inner, proxy.Role(name)})
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// takeChallenges sorts the passed sockets at which challenges come in from those
+// for mail: by their port, so that a unit file can have any address for it.
+func takeChallenges(c config.Certificates, passed []systemd.Socket) (challenges challengeListeners, mail []systemd.Socket, err error) {
+	name, port := challengePort(c)
+	for _, socket := range passed {
+		if port == 0 || portOf(socket) != port {
+			mail = append(mail, socket)
+			continue
+		}
+		l, err := socket.Listener()
+		if err != nil {
+			challenges.close()
+			return challengeListeners{}, nil, fmt.Errorf("taking over the passed socket %q: %w", socket.Name, err)
+		}
+		challenges.add(name, l)
+	}
+	return challenges, mail, nil
+}
+
+// portOf is the TCP port that a passed socket is bound to, or 0.
+func portOf(socket systemd.Socket) uint16 {
+	raw, err := socket.File.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var bound unix.Sockaddr
+	_ = raw.Control(func(fd uintptr) { bound, _ = unix.Getsockname(int(fd)) }) // nil, of no kind, on an error
+	switch address := bound.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(address.Port)
+	case *unix.SockaddrInet6:
+		return uint16(address.Port)
+	}
+	return 0
+}
