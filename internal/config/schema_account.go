@@ -38,7 +38,7 @@ func accountFields(a *Account) []field {
 			name: "certificate",
 			binding: oneOrMore[[32]byte]{list[[32]byte]{&a.Certificates, false, "a fingerprint", quote("sha256:…"), parseFingerprint,
 				func(fingerprint [32]byte) string { return quote("sha256:" + hex.EncodeToString(fingerprint[:])) }}},
-			doc:     "Certificates with which a client can log in by EXTERNAL and without a password: \"sha256:\" and the fingerprint that `openssl x509 -in client.pem -noout -fingerprint -sha256` prints. Nobody need have signed such a certificate, and its dates do not count: remove the fingerprint, and nobody logs in with it.",
+			doc:     "Certificates with which a client can log in by EXTERNAL and without a password: \"sha256:\" and the fingerprint that `openssl x509 -in client.pem -noout -fingerprint -sha256` prints. Nobody need have signed such a certificate; its dates count.",
 			example: `"sha256:…"`,
 		},
 	}
