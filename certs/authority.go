@@ -89,7 +89,8 @@ func loadAuthority(o authorityOptions) (*authority, error) {
 	}
 	err := errors.Join(keyErr, rootErr)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("reading the local CA as uid %d: %w", os.Geteuid(), err)
+		return nil, fmt.Errorf("reading the local CA as uid %d: %w; %s and what is in it must belong to that user",
+			os.Geteuid(), err, filepath.Dir(o.path(keyFile)))
 	}
 	a := &authority{directory: filepath.Dir(o.path(keyFile)), host: o.host, lifetime: o.lifetime, now: o.now}
 	if err == nil {
