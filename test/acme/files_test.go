@@ -202,12 +202,13 @@ func TestNoFilesYet(t *testing.T) {
 	b.awaitWell(t)
 }
 
-// ofFiles is the condition of certificate files.
-func ofFiles(conditions map[string]string) string {
+// ofFiles is the condition of certificate files: while nothing could be loaded
+// there is no name to call it by.
+func ofFiles(conditions map[string]string) (all string) {
 	for part, text := range conditions {
-		if strings.HasPrefix(part, "certificate ") && strings.HasSuffix(part, "/fullchain.pem") {
-			return text
+		if part == "certificate "+hostName || strings.HasPrefix(part, "certificate /") {
+			all += text
 		}
 	}
-	return ""
+	return all
 }
