@@ -190,6 +190,15 @@ func mountOverlay(t *testing.T) string {
 	return root
 }
 
+// bind shows a directory at another place too, for this mount namespace.
+func bind(t *testing.T, source, target string) {
+	t.Helper()
+	if err := unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		t.Fatalf("mounting %s on %s: %v", source, target, err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+}
+
 // expectTrust asks programs that read the system's store below root, by the server's name and by its address.
 func expectTrust(t *testing.T, root, port string, trusted bool) {
 	t.Helper()

@@ -156,9 +156,11 @@ func (k keystore) keytool(verb, option, path string, args ...string) command {
 func (k keystore) change(ctx context.Context, h *hand, add *authority, drop []entry) error {
 	if h.dry {
 		if k.kept {
-			h.note("check that the update has seen to %s too; where it has not:", k.path)
+			h.note("see whether the update has done this already; else:")
 		}
-		return k.edit(ctx, h, k.path, add, drop)
+		err := k.edit(ctx, h, "COPY", add, drop)
+		h.note("write %s", k.path)
+		return err
 	}
 	before, err := k.list(ctx, k.path)
 	if err != nil {

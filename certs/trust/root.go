@@ -12,21 +12,39 @@ import (
 )
 
 // inside calls f with another root directory, so that every link in an image leads to where it leads in the container,
-// and the image's own commands run there. It does so on a thread of its own, which nobody else uses and which ends
-// with f. What f starts inherits the root, except for goroutines.
+// and the image's own commands run there. It does so on a thread of its own. What f starts inherits the root,
+// except for goroutines.
 func inside(root string, f func() error) error {
-	root = filepath.Join("/", root)
+	if root == "" {
+		return f()
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return fmt.Errorf("finding the root directory: %w", err)
+	}
 	if root == "/" {
 		return f()
 	}
+	return onOwnThread(func() error {
+		if err := enter(root); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// onOwnThread calls f on a thread that ends with it.
+func onOwnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() { // awaited here
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		err := enter(root)
-		if err == nil {
-			err = f()
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread stands for the process in /proc, and outlives f. While it is held, f gets another.
+			defer runtime.UnlockOSThread()
+			done <- onOwnThread(f)
+			return
 		}
-		done <- err
+		done <- f() // never unlocked: the thread ends with the goroutine
 	}()
 	return <-done
 }
