@@ -92,10 +92,10 @@ func (c *constraints) addNetwork(network netip.Prefix) {
 	}
 }
 
-// addHost adds what the host needs itself.
+// addHost adds what the host needs itself. A wildcard is within its domain, and no constraint has one.
 func (c *constraints) addHost(host subjects) {
 	for _, name := range host.names {
-		c.addName(name)
+		c.addName(strings.TrimPrefix(name, "*."))
 	}
 	for _, address := range host.addresses {
 		c.addNetwork(singleAddress(address))
@@ -145,8 +145,15 @@ func (c constraints) constrain(template *x509.Certificate) {
 	}
 }
 
-// permitsName reports whether verifiers accept name, in lower case, in a certificate of this CA.
+// permitsName reports whether verifiers accept name, in lower case, in a certificate of this CA. Some refuse a wildcard
+// for what is excluded below it.
 func (a *authority) permitsName(name string) bool {
+	if domain, wildcard := strings.CutPrefix(name, "*."); wildcard {
+		below := constraints{names: []string{domain}}
+		if slices.ContainsFunc(a.excluded.names, below.coversName) {
+			return false
+		}
+	}
 	return (len(a.permitted.names) == 0 || a.permitted.coversName(name)) && !a.excluded.coversName(name)
 }
 

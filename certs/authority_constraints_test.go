@@ -291,6 +291,35 @@ func writeRootOf(t testing.TB, directory string, template *x509.Certificate) {
 	}
 }
 
+// TestWildcardOfTheHost is one that ACME manages, for which the local CA stands in.
+func TestWildcardOfTheHost(t *testing.T) {
+	host := subjects{names: []string{"vps1.example.net", "localhost", "*.example.com"}}
+	o := authorityOptions{directory: t.TempDir(), lifetime: time.Hour, now: time.Now, host: host, names: []string{"example.org"}}
+	a, err := openAuthority(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"example.org", "vps1.example.net", "localhost", "example.com"}; !slices.Equal(a.root.PermittedDNSDomains, want) {
+		t.Errorf("permitted domains %q, want %q", a.root.PermittedDNSDomains, want)
+	}
+	der, _, err := a.issue(a.certifiableHost(zap.NewNop()), a.key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify(t, leaf, o.directory, "mail.example.com", time.Now())
+	if err := verifyOpenSSL(t, der, o.directory, "-verify_hostname", "mail.example.com"); err != nil {
+		t.Error(err)
+	}
+	a.excluded = constraints{names: []string{"bank.example.com"}}
+	if got := a.certifiableHost(zap.NewNop()).names; slices.Contains(got, "*.example.com") {
+		t.Errorf("%q are signed for, with a name excluded below the wildcard", got)
+	}
+}
+
 // TestForeignRoot is one that the administrator put there, with constraints that we would not write.
 func TestForeignRoot(t *testing.T) {
 	directory := t.TempDir()
@@ -338,6 +367,7 @@ func FuzzConstraints(f *testing.F) {
 	f.Add("a.b", "b", ".a.b", []byte{10, 0, 0, 1}, []byte{0x20, 1, 15: 0}, uint8(1))
 	f.Fuzz(func(t *testing.T, name, permitted, excluded string, address, network []byte, bits uint8) {
 		known, ok := netip.AddrFromSlice(address)
+		wildcard := "*." + name
 		base, ok2 := netip.AddrFromSlice(network)
 		// A mapped or unspecified address never comes into a certificate of ours.
 		if !ok || !ok2 || known.Is4In6() || known.IsUnspecified() || base.Is4In6() || !validHostName(name) || int(bits) > base.BitLen() {
@@ -374,6 +404,9 @@ func FuzzConstraints(f *testing.F) {
 		}
 		if ours, theirs := a.permitsName(name), accepts(subjects{names: []string{name}}); ours != theirs {
 			t.Errorf("%q with %q permitted and %q excluded: we say %v, a verifier %v", name, permitted, excluded, ours, theirs)
+		}
+		if a.permitsName(wildcard) && !accepts(subjects{names: []string{wildcard}}) {
+			t.Errorf("%q with %q permitted and %q excluded: refused by a verifier", wildcard, permitted, excluded)
 		}
 		if ours, theirs := a.permitsAddress(known), accepts(subjects{addresses: []netip.Addr{known}}); ours != theirs {
 			t.Errorf("%v with %v permitted: we say %v, a verifier %v", known, template.PermittedIPRanges, ours, theirs)
