@@ -50,7 +50,7 @@ func commands() []command {
 		{"why", "ID [--json]", "what became of a transaction, and why", whyCommand},
 		{"test", "--as WHO [--from ADDRESS] [--to ADDRESS] [--json]", "what policy would say, without sending", testCommand},
 		{"cert", "status|renew [NAME...] [--json]", "the certificates of the listeners", certCommand},
-		{"trust", "install|remove|status [--root DIR] [--user NAME] [--dry-run] [--json]", "the local CA in the stores that programs trust", trustCommand},
+		{"trust", "install|remove|status [--dry-run] [--json]", "the local CA in the stores that programs trust", trustCommand},
 		{"account", "hash", "the hash of a password, for [[account]]", accountCommand},
 		{"demo", "", "the whole job in throw-away network namespaces", demoCommand},
 		{"version", "", "the version", versionCommand},
