@@ -57,12 +57,12 @@ type Options struct {
 	// CANames are the name constraints (RFC 5280, section 4.2.1.10) of the local CA when it is made: domains, each with
 	// all below it, and networks. None: no constraint.
 	CANames []string
-	// LookedUp returns the names by which the host itself looked an address up, the newest first. Handshakes call it,
-	// several at once. Nil knows none.
+	// LookedUp returns the names by which the host itself looked an address up, the newest first; 16 are used, by clients
+	// of redirected connections that name no host. Handshakes call it, several at once. Nil knows none.
 	LookedUp func(address netip.Addr) []string
 	// AllowName is asked once before the local CA signs a name, in lower case, that the client of a redirected
-	// connection asked for; it is not asked again while the certificate is kept. Handshakes call it, several at once,
-	// and wait for it. Nil allows every host name.
+	// connection asked for, or that LookedUp gives for where it went; it is not asked again while the certificate is kept.
+	// Handshakes call it, several at once, and wait for it. Nil allows every host name.
 	AllowName func(name string) bool
 	// LeafLifetime of the local CA's certificates; 0 is DefaultLeafLifetime, the least is 5 s.
 	LeafLifetime time.Duration
