@@ -24,8 +24,8 @@ const (
 	minPace = time.Second
 )
 
-// acmeSource is the certificates of SourceACME: a cache of certmagic's, a configuration for each name, and what keeps
-// both alive. It asks for what is missing, one goroutine a name; certmagic renews what is there.
+// acmeSource is the certificates of SourceACME: a cache of certmagic's, a configuration for each name, and a goroutine
+// for each that keeps it fresh.
 type acmeSource struct {
 	options   ACMEOptions
 	directory string
@@ -103,7 +103,7 @@ func (s *acmeSource) close() {
 // newName makes the configuration for one name. A configuration of its own gives it an own logger, through which
 // certmagic tells what it tells by no event.
 func (s *acmeSource) newName(name, place string, port int) *acmeName {
-	n := &acmeName{source: s, name: name, turn: make(chan struct{}, 1), have: make(chan struct{})}
+	n := &acmeName{source: s, name: name, turn: make(chan struct{}, 1), came: make(chan struct{}, 1)}
 	logger := newQuiet(s.logger, n)
 	n.config = certmagic.New(s.cache, certmagic.Config{
 		RenewalWindowRatio: renewalWindow,
@@ -159,8 +159,8 @@ func (s *acmeSource) configFor(c certmagic.Certificate) (*certmagic.Config, erro
 	return nil, errors.New("a certificate for names that are not managed")
 }
 
-// keepPace has certmagic look for what must be renewed, as often as the certificate with the shortest life needs it.
-// certmagic's own ticker keeps the interval that it began with.
+// keepPace has certmagic ask the CA when it wants certificates to be renewed (RFC 9773), as often as the one with the
+// shortest life needs it.
 func (s *acmeSource) keepPace() {
 	for s.ctx.Err() == nil {
 		timer := time.NewTimer(s.setPace())
@@ -169,23 +169,20 @@ func (s *acmeSource) keepPace() {
 		case <-s.changed:
 		case <-timer.C:
 			if err := s.cache.RenewManagedCertificates(s.ctx); err != nil {
-				s.logger.Warn("looking for certificates to renew", zap.Error(err))
+				s.logger.Warn("asking when certificates are to be renewed", zap.Error(err))
 			}
 		}
 		timer.Stop()
 	}
 }
 
-// setPace tells certmagic the interval, by which it judges what ends soon, and returns it.
+// setPace tells certmagic the interval, by which it judges what ends soon, and returns it. certmagic's own ticker keeps
+// the one that it began with.
 func (s *acmeSource) setPace() time.Duration {
-	pace := maxPace
-	for _, n := range s.names {
-		if c := n.newest(); c != nil {
-			pace = min(pace, c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)/20)
-		}
-	}
 	options := s.cacheOptions
-	options.RenewCheckInterval = max(pace, minPace)
+	for _, n := range s.names {
+		options.RenewCheckInterval = min(options.RenewCheckInterval, n.pace())
+	}
 	s.cache.SetOptions(options)
 	return options.RenewCheckInterval
 }

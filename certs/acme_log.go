@@ -7,8 +7,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newQuiet is a logger for certmagic: warnings and worse, but for what we tell ourselves. With n it also hears what
-// certmagic tells by its log alone.
+// newQuiet is a logger for certmagic: warnings and worse, but for what we tell ourselves. With n it also hears what each
+// CA said, which certmagic tells by its log alone.
 func newQuiet(logger *zap.Logger, n *acmeName) *zap.Logger {
 	return atLeastWarn(logger).WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return &quietCore{core, n} }))
 }
@@ -27,6 +27,8 @@ var ownWords = []string{
 	"final attempt; giving up until next scheduled renewal check finds the certificate still needs renewal",
 	"ARI window or selected renewal time changed",
 	"certificate is in emergency renewal window; superseding ARI", "certificate is in emergency renewal window; expiration imminent",
+	"unable to obtain new to certificate after OCSP status of REVOKED; removing from cache",
+	"OCSP status for managed certificate is REVOKED; attempting to replace with new certificate",
 	"error getting ARI response", "failed updating renewal info from ACME CA", "updating ARI", "updating ARI upon managing",
 }
 
@@ -52,14 +54,8 @@ func (c *quietCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	if c.name == nil {
 		return nil
 	}
-	switch entry.Message {
-	case "could not get certificate from issuer":
-		c.name.refused(text(fields, "issuer"), failure(fields))
-	case "job failed": // certmagic's renewal, where it failed before a CA was asked
-		if err := failure(fields); err != nil {
-			c.name.failed(err)
-		}
-		c.name.begin()
+	if err := failure(fields); err != nil && entry.Message == "could not get certificate from issuer" {
+		c.name.refused(text(fields, "issuer"), err)
 	}
 	return nil
 }

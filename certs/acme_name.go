@@ -8,14 +8,16 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
-
+	"github.com/mholt/acmez/v3/acme"
 	"github.com/smtpwall/smtpwall/internal/logfields"
+	"go.uber.org/zap"
 )
 
 // acmeName is one managed certificate.
@@ -23,44 +25,80 @@ type acmeName struct {
 	source *acmeSource
 	name   string
 	config *certmagic.Config
-	turn   chan struct{} // of capacity 1: one attempt of ours at a time
-	have   chan struct{} // closed when certmagic manages a certificate, and renews it from then on
+	turn   chan struct{} // of capacity 1: one attempt at a time
+	came   chan struct{} // of capacity 1: a certificate came by hand
 
-	first   atomic.Pointer[tls.Certificate] // what the storage held at the start
-	managed sync.Once                       // closes have
+	first atomic.Pointer[tls.Certificate] // what the storage held at the start, until certmagic has it
 
 	mu    sync.Mutex
 	state attempts
 }
 
-// run asks for the certificate until there is one. certmagic's ManageAsync would do it too, but holds the lock on the
-// name for as long as it tries, up to thirty days, so that nobody could try at once by hand; keeps trying in a queue of
-// the package's, where a Reload neither ends nor sees it; and waits up to six hours as if it had a schedule to keep.
+// run gets the certificate and keeps it fresh. certmagic would, but not so that one could live with it: ManageAsync holds
+// the lock on a name for as long as it tries, up to thirty days, so that nobody can try at once by hand; it tries in a
+// queue of the package's, which a Reload can neither see nor end; and the pauses after failed renewals, which grow to
+// six hours, are the package's too, so that options that were corrected wait for the mistakes of those before.
 func (n *acmeName) run(ctx context.Context) {
-	retries := n.source.options.Retries
-	for failures := 0; ; failures++ {
-		if err := n.attempt(ctx, failures, false); err == nil || ctx.Err() != nil {
-			return
+	for failures := 0; ctx.Err() == nil; {
+		pause := n.pace()
+		if n.due() {
+			if n.attempt(ctx, failures, false) == nil {
+				failures = 0
+				pause = n.pace()
+			} else {
+				pause = n.retry(failures)
+				failures++
+				n.tryAt(time.Now().Add(pause))
+			}
 		}
-		pause := retries[min(failures, len(retries)-1)]
-		n.tryAt(time.Now().Add(pause))
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-		case <-n.have:
 		case <-timer.C:
-			continue
+		case <-n.came:
+			failures = 0
 		}
 		timer.Stop()
-		return
 	}
 }
 
-// ours marks the context of an attempt whose outcome we see by its return.
-type ours struct{}
+// due reports whether there is no certificate, or one to be renewed: by the CA's word (RFC 9773) or by its age.
+func (n *acmeName) due() bool {
+	cached := n.cached()
+	return len(cached) == 0 || !slices.ContainsFunc(cached, func(c certmagic.Certificate) bool { return !c.NeedsRenewal(n.config) })
+}
 
-// attempt loads, obtains or renews the certificate once; with force it renews one that is good. After failures
-// certmagic asks Let's Encrypt's staging CA first, which counts them less.
+// pace is how often the certificate is looked at.
+func (n *acmeName) pace() time.Duration {
+	if c := n.newest(); c != nil {
+		return min(smallPart(c), maxPace)
+	}
+	return maxPace
+}
+
+// retry is the pause after some failed attempts and one more. The renewal of a certificate that lives for minutes cannot
+// wait for hours.
+func (n *acmeName) retry(failures int) time.Duration {
+	retries := n.source.options.Retries
+	pause := retries[min(failures, len(retries)-1)]
+	if c := n.newest(); c != nil {
+		return min(smallPart(c), pause)
+	}
+	return pause
+}
+
+// smallPart of the life of a certificate.
+func smallPart(c *tls.Certificate) time.Duration {
+	return max(c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)/20, minPace)
+}
+
+// try marks the context of an attempt of ours.
+type try struct{ begun bool }
+
+type tryKey struct{}
+
+// attempt loads, obtains or renews the certificate once; with force, one that is not due. After failures certmagic asks
+// Let's Encrypt's staging CA first, which counts them less. The error is what people are told.
 func (n *acmeName) attempt(ctx context.Context, failures int, force bool) error {
 	select {
 	case n.turn <- struct{}{}:
@@ -69,27 +107,48 @@ func (n *acmeName) attempt(ctx context.Context, failures int, force bool) error 
 		return ctx.Err()
 	}
 	n.begin()
-	ctx = context.WithValue(ctx, ours{}, true)
+	err := n.obtain(ctx, failures, force)
+	if forgetful(err) {
+		n.begin()
+		err = n.obtain(ctx, withoutReplaces, force)
+	}
+	if len(n.cached()) > 0 {
+		n.first.Store(nil)
+		n.source.wake()
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+		n.succeeded()
+		return nil
+	case force && n.certificate() != nil && !n.due():
+		return n.combined(err) // nobody waits for a new one
+	}
+	return n.failed(err)
+}
+
+// withoutReplaces is the number of failures after which certmagic does not tell the CA which certificate is renewed.
+const withoutReplaces = 2
+
+// forgetful reports whether a CA has lost its memory, and will do better at once: it does not know our account, for
+// which certmagic then makes another but asks once more with the old one, or the certificate that is renewed.
+func forgetful(err error) bool {
+	var problem acme.Problem
+	return err != nil && strings.HasSuffix(err.Error(), "no certificate chains") ||
+		errors.As(err, &problem) && problem.Type == acme.ProblemTypeMalformed
+}
+
+func (n *acmeName) obtain(ctx context.Context, failures int, force bool) error {
+	ctx = context.WithValue(ctx, tryKey{}, &try{})
 	if failures > 0 {
 		ctx = context.WithValue(ctx, certmagic.AttemptsCtxKey, &failures)
 	}
-	err := n.obtain(ctx, force)
-	if len(n.cached()) > 0 {
-		n.managed.Do(func() { close(n.have) })
-		n.source.wake()
-	}
-	if err != nil && ctx.Err() == nil {
-		n.failed(err)
-	}
-	return err
-}
-
-func (n *acmeName) obtain(ctx context.Context, force bool) error {
 	old := n.cached()
-	if !force || len(old) == 0 {
+	if len(old) == 0 {
 		return n.config.ManageSync(ctx, []string{n.name})
 	}
-	if err := n.config.RenewCertSync(ctx, n.name, true); err != nil {
+	if err := n.config.RenewCertSync(ctx, n.name, force); err != nil {
 		return err
 	}
 	fresh, err := n.config.CacheManagedCertificate(ctx, n.name)
@@ -104,33 +163,51 @@ func (n *acmeName) obtain(ctx context.Context, force bool) error {
 	return nil
 }
 
+// renew is an attempt by hand. What is waited for may follow.
+func (n *acmeName) renew(ctx context.Context) error {
+	err := n.attempt(ctx, 0, true)
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.name, err)
+	}
+	select {
+	case n.came <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
 // event is certmagic's Config.OnEvent.
 func (n *acmeName) event(ctx context.Context, event string, data map[string]any) error {
 	switch event {
 	case "cert_obtaining":
-		n.begin()
+		// certmagic's own renewals are ours to do, and one of ours asks once, which its replacement of a revoked
+		// certificate does not: that goes on in a loop.
+		if t, ok := ctx.Value(tryKey{}).(*try); !ok || t.begun {
+			return certmagic.ErrNoRetry{Err: errNotOurs}
+		} else {
+			t.begun = true
+		}
 		if err := n.source.door.ready(); err != nil {
 			return doorError{err}
-		}
-	case "cert_failed":
-		if err, ok := data["error"].(error); ok && ctx.Value(ours{}) == nil && ctx.Err() == nil {
-			n.failed(err)
 		}
 	case "cert_obtained":
 		certificatePath, _ := data["certificate_path"].(string)
 		n.obtained(ctx, certificatePath, data["renewal"] == true)
+	case "cert_ocsp_revoked":
+		n.source.logger.Warn("the CA has revoked a certificate; another is asked for", zap.String(logfields.Name, n.name))
 	}
 	return nil
 }
+
+var errNotOurs = errors.New("not now")
 
 // doorError is why a CA was not even asked.
 type doorError struct{ error }
 
 func (e doorError) Unwrap() error { return e.error }
 
-// obtained notes a new certificate that is in the storage.
+// obtained logs a new certificate that is in the storage.
 func (n *acmeName) obtained(ctx context.Context, certificatePath string, renewal bool) {
-	n.succeeded()
 	content, err := n.source.storage.Load(ctx, certificatePath)
 	if err != nil {
 		return // certmagic has just written it, and will say so itself
@@ -158,7 +235,9 @@ func (n *acmeName) cached() []certmagic.Certificate {
 // where renewals and OCSP staples come in.
 func (n *acmeName) newest() *tls.Certificate {
 	var newest *tls.Certificate
-	for _, c := range n.source.cache.AllMatchingCertificates(n.name) {
+	found := n.source.cache.AllMatchingCertificates(n.name)
+	for i := range found {
+		c := &found[i]
 		if c.Leaf != nil && c.Names[0] == n.name && (newest == nil || c.Leaf.NotBefore.After(newest.Leaf.NotBefore)) {
 			newest = &c.Certificate
 		}

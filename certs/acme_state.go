@@ -12,12 +12,10 @@ import (
 
 // attempts are what is known of the last attempts to get a certificate.
 type attempts struct {
-	failures int           // in a row
 	err      error         // of the last one; nil after a success
 	at       time.Time     // when it failed
 	next     time.Time     // when the next attempt comes; zero if that is not known
 	refusals []issuerError // of the attempt under way: each CA's, in the order in which they were asked
-	told     bool          // the failure of the attempt under way is noted
 }
 
 // issuerError is what one CA said.
@@ -26,16 +24,11 @@ type issuerError struct {
 	err    error
 }
 
-// renewalRetries are certmagic's pauses after failed renewals, to say when the next one comes. It keeps more than these,
-// and the last one here is about the mean of the others.
-var renewalRetries = []time.Duration{time.Minute, 2 * time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
-	10 * time.Minute, 10 * time.Minute, 20 * time.Minute, 20 * time.Minute, 20 * time.Minute, 20 * time.Minute, 30 * time.Minute}
-
-// begin notes that an attempt begins, or that the one before is over.
+// begin notes that an attempt begins.
 func (n *acmeName) begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.state.refusals, n.state.told = nil, false
+	n.state.refusals = nil
 }
 
 // refused notes what one of the CAs said.
@@ -45,31 +38,24 @@ func (n *acmeName) refused(issuer string, err error) {
 	n.state.refusals = append(n.state.refusals, issuerError{issuer, err})
 }
 
-// failed notes and logs the failure of the attempt under way, once.
-func (n *acmeName) failed(err error) {
+// failed notes and logs the failure of an attempt. It returns what is told of it.
+func (n *acmeName) failed(err error) error {
+	err = n.combined(err)
+	n.source.logger.Warn("could not get a certificate", zap.String(logfields.Name, n.name), zap.String(logfields.Error, err.Error()))
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := &n.state
-	if s.told {
-		return
-	}
-	s.failures++
-	s.err, s.at, s.told, s.next = n.combined(err), time.Now(), true, time.Time{}
-	select {
-	case <-n.have: // certmagic's to renew; run sets the time where it is ours
-		s.next = s.at.Add(renewalRetries[min(s.failures, len(renewalRetries))-1])
-	default:
-	}
-	n.source.logger.Warn("could not get a certificate", zap.String(logfields.Name, n.name), zap.String(logfields.Error, s.err.Error()))
+	n.state.err, n.state.at = err, time.Now()
+	return err
 }
 
 // combined is what to tell: one CA's words, or those of each. certmagic returns the last CA's alone.
 func (n *acmeName) combined(err error) error {
-	if len(n.state.refusals) < 2 {
+	refusals := n.attempts().refusals
+	if len(refusals) < 2 {
 		return told{words(n.name, err), err}
 	}
 	var each []string
-	for _, refusal := range n.state.refusals {
+	for _, refusal := range refusals {
 		each = append(each, n.source.issuerName(refusal.issuer)+": "+words(n.name, refusal.err))
 	}
 	return told{strings.Join(each, "; "), err}

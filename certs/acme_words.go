@@ -50,7 +50,10 @@ func problemWords(p acme.Problem) string {
 	for _, sub := range p.Subproblems {
 		text += fmt.Sprintf("; %s: %s", sub.Identifier.Value, sub.Detail)
 	}
-	return fmt.Sprintf("the CA says %q (%s)", strings.TrimRight(text, ". "), problemKind(p))
+	if text == "" {
+		return fmt.Sprintf("the CA refused (%s)", problemKind(p))
+	}
+	return fmt.Sprintf("the CA says: %s (%s)", strings.TrimRight(text, ". "), problemKind(p))
 }
 
 func problemKind(p acme.Problem) string {

@@ -74,12 +74,7 @@ func (m *Manager) renewals(names []string) ([]func(context.Context) error, error
 func (s *acmeSource) renewals() map[string]func(context.Context) error {
 	all := map[string]func(context.Context) error{}
 	for _, n := range s.names {
-		all[n.name] = func(context.Context) error {
-			if err := n.attempt(s.ctx, 0, true); err != nil {
-				return fmt.Errorf("%s: %s", n.name, words(n.name, err))
-			}
-			return nil
-		}
+		all[n.name] = func(context.Context) error { return n.renew(s.ctx) }
 	}
 	return all
 }

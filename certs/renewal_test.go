@@ -144,8 +144,12 @@ func load(t *testing.T, config *tls.Config, pool *x509.CertPool, names ...string
 func verifying(name string, pool *x509.CertPool) *tls.Config {
 	began := time.Now()
 	return &tls.Config{ServerName: name, InsecureSkipVerify: true, VerifyConnection: func(state tls.ConnectionState) (err error) {
+		between := x509.NewCertPool()
+		for _, c := range state.PeerCertificates[1:] {
+			between.AddCert(c)
+		}
 		for _, at := range []time.Time{began, time.Now()} {
-			_, err = state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool, CurrentTime: at})
+			_, err = state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: name, Roots: pool, Intermediates: between, CurrentTime: at})
 			if err == nil {
 				return nil
 			}
