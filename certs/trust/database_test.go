@@ -121,8 +121,9 @@ func TestDatabases(t *testing.T) {
 		if report, err := Remove(t.Context(), Options{}); err != nil || report.Changed() {
 			t.Errorf("the second time: %+v: %v", report, err)
 		}
-		if _, err := Install(t.Context(), Options{Certificate: ca.path, Users: []string{"nobody-here"}}); err == nil || !strings.Contains(err.Error(), "there is no user nobody-here") {
-			t.Errorf("a user that does not exist: %v", err)
+		report, err = Install(t.Context(), Options{Certificate: ca.path, Users: []string{"nobody-here"}})
+		if err == nil || !strings.Contains(err.Error(), "there is no user nobody-here") || report.Changed() {
+			t.Errorf("a user that does not exist: %+v: %v", report, err)
 		}
 	})
 }

@@ -49,8 +49,11 @@ func (h *hand) run(ctx context.Context, c command) error {
 	return err
 }
 
-// commandTime bounds one command: a database that another program has locked, a user's home that does not answer.
-const commandTime = 2 * time.Minute
+// How long one command may take. Hooks of an update may do much; a user's database may be locked, or its disk not answer.
+const (
+	commandTime = 2 * time.Minute
+	userTime    = 20 * time.Second
+)
 
 // commandDirectories are searched rather than PATH: commands run as root, and perhaps below another root.
 func commandDirectories() []string {
@@ -87,7 +90,11 @@ func (c command) String() string {
 
 // run gives what the command printed on both streams; its words are in the error too.
 func (c command) run(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	limit := commandTime
+	if c.as != nil {
+		limit = userTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.path, c.args...)
 	cmd.Dir = "/"

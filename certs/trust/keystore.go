@@ -41,11 +41,18 @@ func findKeystores(homes []string, system *system) []keystore {
 	tool := "" // of any JDK, for those that have none
 	for _, home := range homes {
 		k, ok := openKeystore(home, system)
+		if !ok {
+			continue
+		}
 		if tool == "" && k.left == nil {
 			tool = k.tool
 		}
-		if ok && !slices.ContainsFunc(stores, func(other keystore) bool { return other.path == k.path }) {
+		at := slices.IndexFunc(stores, func(other keystore) bool { return other.path == k.path })
+		switch {
+		case at < 0:
 			stores = append(stores, k)
+		case stores[at].left != nil || stores[at].tool == "": // another JDK leads there too, perhaps a better one
+			stores[at] = k
 		}
 	}
 	for i := range stores {

@@ -129,7 +129,7 @@ func TestJDKOfSomebodyElse(t *testing.T) {
 			"/opt/theirs":   func(home string) error { return os.Chown(home, 1234, 1234) },
 			"/opt/open":     func(home string) error { return os.Chmod(filepath.Join(home, "bin"), 0o777) },
 			"/opt/keystore": func(home string) error { return os.Chown(filepath.Join(home, "lib/security/cacerts"), 1234, 0) },
-			"/opt/link": func(home string) error {
+			"/opt/a-link": func(home string) error {
 				theirs := "/srv/theirs/keytool"
 				writeFile(t, theirs, "", 0o755)
 				tool := filepath.Join(home, "bin/keytool")
@@ -148,9 +148,17 @@ func TestJDKOfSomebodyElse(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		// Who leads to a good keystore from a bad place does not keep it from being seen to.
+		shared := makeJDK(t, "/opt/good", content)
+		if err := errors.Join(os.MkdirAll("/opt/a-bad/lib/security", 0o755), os.Symlink(shared, "/opt/a-bad/lib/security/cacerts"), os.Chown("/opt/a-bad", 1234, 1234)); err != nil {
+			t.Fatal(err)
+		}
 		report, err := Install(t.Context(), Options{Certificate: newCA(t, caOptions{}).path})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if p := at(t, report, shared); !p.Current {
+			t.Errorf("%+v", p)
 		}
 		for home := range homes {
 			path := filepath.Join(home, "lib/security/cacerts")

@@ -91,15 +91,18 @@ func (o Options) install(ctx context.Context, add authority) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	accounts, err := o.accounts(ctx, o.AllUsers)
+	if err != nil {
+		return Report{}, err
+	}
 	report := Report{Name: add.name, Advice: advice(add, system)}
 	first := o.put(ctx, system, add)
 	report.Places = append(report.Places, first)
 	if first.Err != nil {
 		return report, first.fail()
 	}
-	others, err := o.others(ctx, &system, o.AllUsers)
-	errs := []error{err}
-	for _, s := range others {
+	var errs []error
+	for _, s := range o.others(accounts, &system) {
 		p := o.put(ctx, s, add)
 		report.Places = append(report.Places, p)
 		errs = append(errs, p.fail())
@@ -149,31 +152,28 @@ func Inspect(ctx context.Context, options Options) (report Report, err error) {
 
 // all are the stores that may hold a CA of ours, the system's first: it keeps up some of the others.
 func (o Options) all(ctx context.Context) (stores []store, err error) {
+	accounts, err := o.accounts(ctx, true)
+	errs := []error{err}
+	var known *system
 	first, err := findSystem()
-	known := &first
 	switch {
 	case err == nil:
-		stores = append(stores, first)
-	case errors.Is(err, errNoSystem):
-		known, err = nil, nil
-	default:
-		known = nil
+		stores, known = append(stores, first), &first
+	case !errors.Is(err, errNoSystem):
+		errs = append(errs, err)
 	}
-	others, othersErr := o.others(ctx, known, true)
-	return append(stores, others...), errors.Join(err, othersErr)
+	return append(stores, o.others(accounts, known)...), errors.Join(errs...)
 }
 
 // others are the stores beside the system's.
-func (o Options) others(ctx context.Context, system *system, everybody bool) ([]store, error) {
-	var stores []store
+func (o Options) others(accounts []account, system *system) (stores []store) {
 	for _, k := range findKeystores(o.JavaHomes, system) {
 		stores = append(stores, k)
 	}
-	accounts, err := o.accounts(ctx, everybody)
 	for _, d := range findDatabases(accounts, system) {
 		stores = append(stores, d)
 	}
-	return stores, err
+	return stores
 }
 
 // put makes a store hold one CA of ours, this one.
