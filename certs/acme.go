@@ -233,7 +233,8 @@ type acmeDoor struct {
 	presenter
 	challenge string
 	root      webRoot // "" is none
-	port      int     // 0: it listens nowhere
+	port      int     // of its own; 0 is none
+	nowhere   bool    // nothing listens
 	server    *challengeServer
 
 	mu     sync.Mutex
@@ -249,9 +250,9 @@ func openDoor(o ACMEOptions, parts acmeParts) *acmeDoor {
 		d.presenter = d.root
 	case parts.listening:
 	case o.Challenge == ChallengeHTTP:
-		d.port = o.HTTPPort
+		d.port, d.nowhere = o.HTTPPort, o.HTTPPort == 0
 	case o.Challenge == ChallengeTLSALPN:
-		d.port = o.TLSALPNPort
+		d.port = o.TLSALPNPort // with none, the listeners for mail answer it
 	}
 	_ = d.ready() // what is wrong is kept
 	return d
@@ -265,6 +266,8 @@ func (d *acmeDoor) ready() error {
 	switch {
 	case d.closed:
 		d.err = net.ErrClosed
+	case d.nowhere:
+		d.err = errors.New("nothing listens for the CA's challenge")
 	case d.root != "":
 		d.err = d.root.check()
 	case d.port != 0 && !d.bound:

@@ -45,7 +45,7 @@ func TestACMERefused(t *testing.T) {
 		"no external account": {pebble.Options{EAB: map[string]string{"kid": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}}, nil,
 			[]string{"(externalAccountRequired)", "Set eab_key_id and eab_key"}},
 		"unknown profile": {pebble.Options{Profiles: map[string]time.Duration{"short": time.Hour}}, func(o *ACMEOptions) { o.Issuers[0].Profile = "long" },
-			[]string{"unknown profile name 'long'; supported profiles: map[short", "It is tried again at"}},
+			[]string{"unknown profile name 'long'; supported profiles: map[short", "Correct profile."}},
 		"nobody answers": {pebble.Options{HTTPPort: 1}, nil,
 			[]string{"connection refused", "(connection)", "must reach this proxy at port 80 of each address that " + acmeHost + " has"}},
 		"strange root": {pebble.Options{}, func(o *ACMEOptions) { o.Issuers[0].Roots = nil },
@@ -133,8 +133,9 @@ func TestACMEDoor(t *testing.T) {
 	for want, change := range map[string]func(*ACMEOptions){
 		fmt.Sprintf("address already in use. It is tried again at %s", strconv.Itoa(time.Now().Year())): func(o *ACMEOptions) { o.HTTPPort = port },
 		"Free port " + strconv.Itoa(port) + ", set web_root":                                            func(o *ACMEOptions) { o.HTTPPort = port },
-		"Let the proxy's user write below web_root":                                                     func(o *ACMEOptions) { o.WebRoot = "/proc/self" },
-		"web root: open /nowhere: no such file":                                                         func(o *ACMEOptions) { o.WebRoot = "/nowhere" },
+		"Set http_port or web_root":                 func(*ACMEOptions) {},
+		"Let the proxy's user write below web_root": func(o *ACMEOptions) { o.WebRoot = "/proc/self" },
+		"web root: open /nowhere: no such file":     func(o *ACMEOptions) { o.WebRoot = "/nowhere" },
 	} {
 		o := acmeOptions(ca, t.TempDir())
 		change(&o.ACME)

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -51,6 +52,9 @@ func (n *acmeName) failed(err error) error {
 // combined is what to tell: one CA's words, or those of each. certmagic returns the last CA's alone.
 func (n *acmeName) combined(err error) error {
 	refusals := n.attempts().refusals
+	if len(refusals) == 1 && errors.Is(err, errNotOurs) {
+		err = refusals[0].err
+	}
 	if len(refusals) < 2 {
 		return told{words(n.name, err), err}
 	}

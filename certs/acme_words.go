@@ -95,6 +95,8 @@ func (s *acmeSource) remedy(name string, err error) string {
 		return s.problemRemedy(name, problemKind(problem))
 	case errors.As(err, &unknown), errors.As(err, &verification):
 		return "If this CA's own server has a certificate of a private CA, name its root with ca."
+	case err != nil && strings.Contains(err.Error(), "unknown profile"): // acmez looks before it asks
+		return "Correct profile."
 	case errors.As(err, &network), errors.As(err, &dns), errors.Is(err, context.DeadlineExceeded):
 		return "Look whether the CA is reached from this host."
 	}
@@ -107,6 +109,9 @@ func (s *acmeSource) doorRemedy() string {
 		return "Let the proxy's user write below web_root, or correct web_root."
 	case s.options.Challenge == ChallengeTLSALPN:
 		return fmt.Sprintf("Free port %d, or choose another challenge.", s.options.TLSALPNPort)
+	}
+	if s.options.HTTPPort == 0 {
+		return "Set http_port or web_root, or choose another challenge."
 	}
 	return fmt.Sprintf("Free port %d, set web_root if a web server has it, or choose another challenge.", s.options.HTTPPort)
 }

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -22,9 +23,13 @@ func (s *silence) open(directory string) (address string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
-		if s.file, err = listenUnreachable(directory); err != nil {
-			return "", err
-		}
+		s.file, err = listenUnreachable(directory)
+	}
+	if err != nil { // a full disk, for example; in the abstract space it can be reached, but there is nothing to get
+		s.file, err = listenAs("@smtpwall-" + rand.Text())
+	}
+	if err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("fd/%d", s.file.Fd()), nil
 }
@@ -39,11 +44,15 @@ func listenUnreachable(directory string) (*os.File, error) {
 	defer parent.Close()
 	const name = "unreachable.sock"
 	_ = os.Remove(filepath.Join(directory, name)) // of a killed process
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", parent.Fd(), name)})
+	return listenAs(fmt.Sprintf("/proc/self/fd/%d/%s", parent.Fd(), name))
+}
+
+func listenAs(name string) (*os.File, error) {
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: name})
 	if err != nil {
 		return nil, err
 	}
-	defer listener.Close() // removes the name
+	defer listener.Close() // removes the name, but not the socket
 	return listener.File()
 }
 
