@@ -111,3 +111,77 @@ func TestKilledInOrder(t *testing.T) {
 	}
 	b.awaitWell(t)
 }
+
+// TestAwayAtRenewal: a CA that is away when a certificate has to be renewed costs
+// nobody anything until it ends; then the local CA serves; and when the CA is
+// back there is a certificate again.
+func TestAwayAtRenewal(t *testing.T) {
+	t.Parallel()
+	const away = "EOF"
+	b := newBed(t, setup{ca: pebble.Options{Profiles: map[string]time.Duration{"default": 40 * time.Second}}, errors: []string{away}})
+	f := &front{withoutARI: true}
+	b.startFront(t, f)
+	b.configure(setup{config: f.config()})
+	b.start()
+	roots := b.ca.Roots(0)
+	first := b.awaitCertificate(t, roots, hostName)
+	f.leave(true)
+	await(t, "the failure to be told", func() bool {
+		conditions, status := b.conditions(t)
+		return status == 3 && strings.Contains(conditions["certificate "+hostName], away)
+	})
+	if time.Now().After(first.NotAfter) {
+		t.Fatal("nobody was told before the certificate ended")
+	}
+	b.checkShown(t, roots, hostName, first)
+	if c := b.certificate(t, "acme", hostName); !c.Serving || c.Error == "" {
+		t.Errorf("cert status says %+v", c)
+	}
+	time.Sleep(time.Until(first.NotAfter.Add(time.Second)))
+	b.checkMail(t, b.localRoots(t))
+	b.awaitComplaint(t, away)
+	f.leave(false)
+	b.awaitCertificateFor(t, 150*time.Second, roots, hostName)
+	await(t, "the complaint to end", func() bool { return b.certificate(t, "acme", hostName).Error == "" })
+}
+
+// TestForgetfulCA: a CA that was set up anew at its place, and knows neither the
+// account nor the certificate that it is to renew, is asked as if for the first
+// time.
+func TestForgetfulCA(t *testing.T) {
+	t.Parallel()
+	b := startBed(t, setup{config: acmeConfig})
+	b.awaitCertificate(t, b.ca.Roots(0), hostName)
+	b.ca.Stop()
+	b.ca.Start()
+	must(t, b.command("cert", "renew"))
+	b.awaitCertificate(t, b.ca.Roots(0), hostName)
+	b.awaitWell(t)
+}
+
+// TestChangedNames: another name is certified after a reload, and the first one
+// keeps what it has, even while another source is in force.
+func TestChangedNames(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, setup{})
+	b.startWebRoot(t)
+	const config = acmeConfig + "web_root = \"$DIR/www\"\n"
+	b.configure(setup{config: config})
+	b.start()
+	roots := b.ca.Roots(0)
+	first := b.awaitCertificate(t, roots, hostName)
+	b.configure(setup{config: config + "names = [\"vps1.example.net\", \"mail.example.net\"]\n"})
+	b.reload(t)
+	b.awaitCertificate(t, roots, "mail.example.net")
+	b.checkShown(t, roots, hostName, first)
+	b.awaitWell(t)
+	b.configure(setup{})
+	b.reload(t)
+	if _, err := b.handshake(submissions, b.localRoots(t), hostName); err != nil {
+		t.Errorf("with the local CA: %v", err)
+	}
+	b.configure(setup{config: config})
+	b.reload(t)
+	b.checkShown(t, roots, hostName, first)
+	b.awaitWell(t)
+}

@@ -3,6 +3,7 @@ package acme_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
@@ -58,15 +59,7 @@ func (b *bed) fetch(t testing.TB, url string) (status int, body string) {
 func TestWebRoot(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, setup{})
-	tokens := b.path("www", ".well-known", "acme-challenge")
-	if err := os.MkdirAll(tokens, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(tokens, proxyUID, proxyUID); err != nil {
-		t.Fatal(err)
-	}
-	b.write("www/index.html", "the site\n", 0o644, 0)
-	b.startNginx(t, "root "+b.path("www")+";")
+	tokens := b.startWebRoot(t)
 	b.configure(setup{config: acmeConfig + "web_root = \"$DIR/www\"\n"})
 	b.start()
 	b.awaitCertificate(t, b.ca.Roots(0), hostName)
@@ -76,6 +69,19 @@ func TestWebRoot(t *testing.T) {
 	if status, body := b.fetch(t, "http://"+b.Host.Addr4().String()+"/"); status != 200 || body != "the site\n" {
 		t.Errorf("the site is %d %q", status, body)
 	}
+}
+
+// startWebRoot runs a web server with a site, where smtpwall may write tokens.
+func (b *bed) startWebRoot(t testing.TB) (tokens string) {
+	t.Helper()
+	tokens = b.path("www", ".well-known", "acme-challenge")
+	err := os.MkdirAll(tokens, 0o755)
+	if err = errors.Join(err, os.Chown(tokens, proxyUID, proxyUID)); err != nil {
+		t.Fatal(err)
+	}
+	b.write("www/index.html", "the site\n", 0o644, 0)
+	b.startNginx(t, "root "+b.path("www")+";")
+	return tokens
 }
 
 // TestHandedOver: a web server hands the challenge to the proxy's own port.
@@ -174,10 +180,10 @@ func TestTLSALPNOnSubmissions(t *testing.T) {
 	if ct := must(t, b.Host.Command(t.Context(), "nft", "list", "table", "ip", "portmap")); !strings.Contains(ct, "redirect to :465") {
 		t.Errorf("the port map is gone: %s", ct)
 	}
-	if err := b.greet(t, netip.AddrPortFrom(b.Host.Addr4(), 465), []string{"acme-tls/1"}); err == nil {
-		t.Error("a handshake for a challenge that nobody asked for is completed")
-	}
 	if events := readFile(t, b.path("log", "transactions.jsonl")); strings.Contains(events, caAddr.String()) || strings.Contains(events, b.Remote.Addr4().String()) {
 		t.Errorf("the audit log tells of the CA's connections:\n%s", events)
+	}
+	if err := b.greet(t, netip.AddrPortFrom(b.Host.Addr4(), 465), []string{"acme-tls/1"}); err == nil {
+		t.Error("a handshake for a challenge that nobody asked for is completed")
 	}
 }

@@ -68,7 +68,7 @@ func (b *bed) startNamed(t testing.TB) *nameServer {
 			t.Logf("the name server says:\n%s", n.said)
 		}
 	})
-	n.await(t, "running", 1)
+	n.await(t, "all zones loaded", 1)
 	b.resolver = b.write("resolv.conf", "nameserver "+dnsAddr.String()+"\n", 0o644, 0)
 	return n
 }

@@ -29,6 +29,7 @@ type front struct {
 	retryAfter time.Duration
 	refused    int  // orders that were
 	noHurry    bool // renewals are suggested in an hour
+	away       bool // connections are closed without a word
 }
 
 const rateLimitWords = "too many certificates (5) already issued for this exact set of identifiers"
@@ -77,6 +78,8 @@ func (f *front) takes(w http.ResponseWriter, r *http.Request) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
+	case f.away:
+		panic(http.ErrAbortHandler)
 	case f.limited && path.Base(r.URL.Path) == "order-plz":
 		f.refused++
 		w.Header().Set("Content-Type", "application/problem+json")
@@ -141,4 +144,11 @@ func (f *front) hurry() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.noHurry = false
+}
+
+// leave lets the CA go away, or come back as it was.
+func (f *front) leave(away bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.away = away
 }

@@ -17,12 +17,18 @@
 package acme_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 )
+
+// tests is how many run side by side.
+const tests = 5
 
 // Set once by TestMain.
 var (
@@ -42,6 +48,13 @@ func runTests(m *testing.M) int {
 		binary, err = build(scratch)
 	}
 	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	// The tests wait most of the time, for a CA or a clock: a processor serves
+	// several of them.
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(max(tests, runtime.GOMAXPROCS(0)))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
