@@ -38,8 +38,9 @@ const (
 // sent is accepted and held.
 type bed struct {
 	*lab.Lab
-	dir string
-	log *transcript
+	name string
+	dir  string
+	log  *transcript
 }
 
 const configuration = `mode = "enforce"
@@ -54,9 +55,10 @@ spool = "$DIR/state/spool"
 directory = "$DIR/log"
 `
 
-func newBed(t testing.TB) *bed {
+// newBed makes a host, with further lines of configuration.
+func newBed(t testing.TB, name, further string) *bed {
 	t.Helper()
-	b := &bed{dir: filepath.Join(scratch, "bed"), log: &transcript{}}
+	b := &bed{name: name, dir: filepath.Join(scratch, name), log: &transcript{}}
 	if err := errors.Join(os.Mkdir(b.dir, 0o755), os.Mkdir(b.path("run"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func newBed(t testing.TB) *bed {
 	if err := os.WriteFile("/etc/hosts", []byte(hosts), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b.write(t, "host.toml", strings.ReplaceAll(configuration, "$DIR", b.dir))
+	b.write(t, "host.toml", strings.ReplaceAll(configuration, "$DIR", b.dir)+further)
 	b.start(t)
 	return b
 }

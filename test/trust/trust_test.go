@@ -13,10 +13,10 @@ func TestClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBed(t)
+	b := newBed(t, "any", "")
 	clients := b.clients(t)
 
-	b.expect(t, "before", clients, false)
+	b.expect(t, "before", clients, targets(), false)
 	for i, changed := range []bool{true, false} {
 		if report, status := b.trust(t, "install"); status != 0 || report.Changed != changed {
 			t.Fatalf("install %d: status %d, %+v", i+1, status, report)
@@ -25,7 +25,7 @@ func TestClients(t *testing.T) {
 	if report, status := b.trust(t, "status"); status != 0 || !report.Stores[0].Current {
 		t.Errorf("status %d, %+v", status, report)
 	}
-	b.expect(t, "installed", clients, true)
+	b.expect(t, "installed", clients, targets(), true)
 	for i, changed := range []bool{true, false} {
 		if report, status := b.trust(t, "remove"); status != 0 || report.Changed != changed {
 			t.Fatalf("remove %d: status %d, %+v", i+1, status, report)
@@ -34,11 +34,26 @@ func TestClients(t *testing.T) {
 	if report, status := b.trust(t, "status"); status != 3 || report.Stores[0].Current {
 		t.Errorf("status %d, %+v", status, report)
 	}
-	b.expect(t, "removed", clients, false)
+	b.expect(t, "removed", clients, targets(), false)
 
 	after, err := digest("/etc/ssl/certs/ca-certificates.crt", "/usr/local/share/ca-certificates")
 	if err != nil || after != before {
 		t.Errorf("the store is not what it was: %v", err)
+	}
+}
+
+// TestConstrainedCA: a local CA that may sign for some names and networks alone is good for these.
+func TestConstrainedCA(t *testing.T) {
+	b := newBed(t, "constrained", "[certificates]\nca_names = [\"vps1.example\", \"foreign.example\", \"203.0.113.0/24\"]\n")
+	clients := b.clients(t)
+	if report, status := b.trust(t, "install"); status != 0 || !report.Changed {
+		t.Fatalf("install: status %d, %+v", status, report)
+	}
+	b.expect(t, "installed", clients, []target{
+		{host: foreignName, port: "587"}, {host: foreign4.String(), port: "465", implicit: true},
+	}, true)
+	if report, status := b.trust(t, "remove"); status != 0 || !report.Changed {
+		t.Errorf("remove: status %d, %+v", status, report)
 	}
 }
 
@@ -51,12 +66,12 @@ func targets() []target {
 }
 
 // expect has all clients send, and holds them to trusting us or not.
-func (b *bed) expect(t *testing.T, when string, clients []client, trusted bool) {
+func (b *bed) expect(t *testing.T, when string, clients []client, targets []target, trusted bool) {
 	t.Helper()
 	already, sent := len(b.transactions(t)), 0
 	t.Run(when, func(t *testing.T) {
 		for _, c := range clients {
-			for _, to := range targets() {
+			for _, to := range targets {
 				if c.byName && to.host != foreignName {
 					continue
 				}
@@ -95,8 +110,7 @@ func (b *bed) checkTransactions(t *testing.T, already, sent int, trusted bool) {
 		t.Errorf("%d messages came, want %d", len(events), sent)
 	}
 	for _, event := range events {
-		// Some send an address as the server's name, which RFC 6066 does not have.
-		named := event.TLSName == foreignName || event.TLSName == event.OrigDst.Addr().String() || event.TLSName == ""
+		named := event.TLSName == foreignName || event.TLSName == ""
 		meant := event.OrigDst.Addr() == foreign4 || event.OrigDst.Addr() == foreign6
 		if event.Custody != audit.CustodySpool || event.Listener != "intercepted" || !named || !meant {
 			t.Errorf("a message came so: %+v", event)
