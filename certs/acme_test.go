@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtpwall/smtpwall/certs/dns01"
 	"github.com/smtpwall/smtpwall/internal/testkit/pebble"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -240,5 +241,58 @@ func TestACMEReload(t *testing.T) {
 	}
 	if now := awaitIssued(t, m, ca, acmeHost); now.Equal(leaf) {
 		t.Error("not renewed by hand")
+	}
+}
+
+// TestACMEStored: certificates in the storage are shown from the first handshake on, a wildcard for one label.
+func TestACMEStored(t *testing.T) {
+	o := storedOptions(t, "*.example.net", "vps1.example.net")
+	m := open(t, o)
+	for name, want := range map[string]string{
+		"vps1.example.net": "vps1.example.net", "mail.example.net": "*.example.net", "MAIL.example.net": "*.example.net",
+		"a.mail.example.net": "*.example.net", "example.net": "*.example.net", "": "*.example.net", // for anybody: the first
+	} {
+		if leaf := shown(t, m, name, direct); leaf.Issuer.CommonName != "public CA" || leaf.DNSNames[0] != want {
+			t.Errorf("%q is shown %v by %s, want %s", name, leaf.DNSNames, leaf.Issuer.CommonName, want)
+		}
+	}
+	for _, name := range []string{"a.mail.example.net", "example.net"} {
+		if leaf := shown(t, m, name, foreign4); leaf.DNSNames[0] != name {
+			t.Errorf("redirected, %q is shown %v", name, leaf.DNSNames)
+		}
+	}
+	if leaf := shown(t, m, "mail.example.net", foreign4); leaf.DNSNames[0] != "*.example.net" {
+		t.Errorf("redirected, the host's own name is shown %v", leaf.DNSNames)
+	}
+	if conditions := m.Conditions(); len(conditions) != 0 {
+		t.Errorf("conditions: %v", conditions)
+	}
+}
+
+// TestACMEOptions: what no CA would do is said before one is asked.
+func TestACMEOptions(t *testing.T) {
+	tests := map[string]func(*ACMEOptions){
+		`"localhost": no public CA certifies a name without a dot`: func(o *ACMEOptions) { o.Names = []string{"localhost"} },
+		`"*.example.net": a wildcard needs the challenge "dns-01"`: func(o *ACMEOptions) { o.Names = []string{"*.example.net"} },
+		`"192.0.2.1": not a host name`:                             func(o *ACMEOptions) { o.Names = []string{"192.0.2.1"} },
+		`no CA to ask`:                                             func(o *ACMEOptions) { o.Issuers = nil },
+		`"ftp://ca.example" is no URL of https`:                    func(o *ACMEOptions) { o.Issuers[0].Directory = "ftp://ca.example" },
+		`needs both a key id and a key`:                            func(o *ACMEOptions) { o.Issuers[0].EABKeyID = "kid" },
+		`needs a name server or a hook, and not both`:              func(o *ACMEOptions) { o.Challenge = ChallengeDNS },
+		`"hook" is not an absolute path`:                           func(o *ACMEOptions) { o.Challenge, o.Hook = ChallengeDNS, []string{"hook"} },
+		`server: `:                                                 func(o *ACMEOptions) { o.Challenge, o.DNS = ChallengeDNS, &dns01.Update{} },
+		`challenge "dns-02" is none of`:                            func(o *ACMEOptions) { o.Challenge = "dns-02" },
+		`web root "www" is not an absolute path`:                   func(o *ACMEOptions) { o.WebRoot = "www" },
+		`a web root is for the challenge "http-01"`:                func(o *ACMEOptions) { o.Challenge, o.WebRoot = ChallengeTLSALPN, "/" },
+	}
+	for want, spoil := range tests {
+		o := Options{Source: SourceACME, Directory: t.TempDir(), Names: []string{"vps1.example.net"}, ACME: ACMEOptions{Issuers: []ACMEIssuer{{Directory: absentCA}}}}
+		if err := o.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		spoil(&o.ACME)
+		if err := o.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
 	}
 }

@@ -40,6 +40,8 @@ func BenchmarkGetCertificate(b *testing.B) {
 		}
 	}
 	b.Run("host", func(b *testing.B) { ask(b, m.certificate, hello("vps1.example.net", direct)) })
+	stored := open(b, storedOptions(b, "vps1.example.net"))
+	b.Run("acme", func(b *testing.B) { ask(b, stored.certificate, hello("vps1.example.net", direct)) })
 	b.Run("redirected-known", func(b *testing.B) { ask(b, m.certificate, hello("smtp.example.com", foreign4)) })
 	b.Run("redirected-no-name", func(b *testing.B) { ask(b, m.certificate, hello("", foreign4)) })
 	b.Run("redirected-looked-up", func(b *testing.B) { ask(b, m.certificate, hello("", foreign6)) })

@@ -51,12 +51,17 @@ func newPublicCA(t testing.TB) publicCA {
 // issue returns a certificate and its key in PEM.
 func (ca publicCA) issue(t testing.TB, names ...string) (certificate, key []byte) {
 	t.Helper()
+	return ca.issueFor(t, 90*24*time.Hour, names...)
+}
+
+func (ca publicCA) issueFor(t testing.TB, life time.Duration, names ...string) (certificate, key []byte) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	template := &x509.Certificate{DNSNames: names, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(90 * 24 * time.Hour)}
+	template := &x509.Certificate{DNSNames: names, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(life)}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.root, private.Public(), ca.key)
 	if err != nil {
 		t.Fatal(err)

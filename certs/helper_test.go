@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/certmagic"
 )
 
 // open opens a Manager that ends with the test.
@@ -102,4 +105,28 @@ func serveFiles(t testing.TB, l net.Listener, root string) {
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(l) })
 	t.Cleanup(func() { server.Close(); served.Wait() })
+}
+
+// absentCA is the directory of a CA that nobody answers for.
+const absentCA = "https://127.0.0.1:1/dir"
+
+// storedOptions are those of a host that has certificates of a CA which is away now.
+func storedOptions(t testing.TB, names ...string) Options {
+	t.Helper()
+	o := Options{Source: SourceACME, Directory: t.TempDir(), Names: []string{"vps1.example.net"}, ACME: ACMEOptions{
+		Names: names, Challenge: ChallengeDNS, Hook: []string{"/bin/true"}, Issuers: []ACMEIssuer{{Directory: absentCA}}, Retries: []time.Duration{time.Hour}}}
+	ca, storage := newPublicCA(t), certmagic.FileStorage{Path: filepath.Join(o.Directory, acmeDirectory)}
+	for _, name := range names {
+		certificate, key := ca.issue(t, name)
+		for path, content := range map[string][]byte{
+			certmagic.StorageKeys.SiteCert("127.0.0.1:1-dir", name):       certificate,
+			certmagic.StorageKeys.SitePrivateKey("127.0.0.1:1-dir", name): key,
+			certmagic.StorageKeys.SiteMeta("127.0.0.1:1-dir", name):       []byte("{}"),
+		} {
+			if err := storage.Store(context.Background(), path, content); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return o
 }
