@@ -68,6 +68,12 @@ func newAuthority(certificate *x509.Certificate) authority {
 	}
 }
 
+// isName reports whether a name in a store is one that we give.
+func isName(name string) bool {
+	id, ok := strings.CutPrefix(name, namePrefix)
+	return ok && id != "" && strings.Trim(id, "0123456789abcdef") == ""
+}
+
 // parse reads the first certificate of a PEM text.
 func parse(text []byte) (*x509.Certificate, error) {
 	block, _ := pem.Decode(text)

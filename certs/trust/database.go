@@ -94,7 +94,8 @@ func (p profile) databases(home string) []string {
 	slices.Sort(names)
 	var found []string
 	for _, name := range names {
-		if isDatabase(filepath.Join(directory, name)) {
+		// The path is printed for root to read.
+		if strings.Map(printable, name) == name && isDatabase(filepath.Join(directory, name)) {
 			found = append(found, filepath.Join(directory, name))
 		}
 	}
@@ -182,7 +183,7 @@ func (d database) list(ctx context.Context) ([]entry, error) {
 	var found []entry
 	for line := range strings.Lines(string(output)) {
 		fields := strings.Fields(line)
-		if len(fields) < 2 || !strings.HasPrefix(fields[0], namePrefix) {
+		if len(fields) < 2 || !isName(fields[0]) {
 			continue
 		}
 		text, err := d.certutil("-L", "-a", "-n", fields[0]).run(ctx)

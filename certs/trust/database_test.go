@@ -2,6 +2,7 @@ package trust
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -232,6 +233,29 @@ func TestWithoutCertutil(t *testing.T) {
 		}
 		if !report.Places[0].Changed {
 			t.Error("the rest was not done")
+		}
+	})
+}
+
+// TestNamesForTheTerminal: what a user can have printed to root does nothing there.
+func TestNamesForTheTerminal(t *testing.T) {
+	asAdministrator(t, func(t *testing.T) {
+		forgetJava(t)
+		makeUsers(t)
+		ca := newCA(t, caOptions{})
+		directory := makeDatabase(t, eveUID, "/home/eve/.pki/nssdb")
+		makeDatabase(t, eveUID, "'/home/eve/.mozilla/firefox/p\x1b[2J'")
+		writeFile(t, "/tmp/ca.pem", readFile(t, ca.path), 0o644)
+		as(t, eveUID, "certutil -A -d sql:"+directory+" -t C,, -n '"+namePrefix+"\x1b[2J' -i /tmp/ca.pem")
+		report, err := Inspect(t.Context(), Options{Certificate: ca.path})
+		if text := fmt.Sprint(report, err); strings.Contains(text, "\x1b") || !strings.Contains(text, directory) {
+			t.Errorf("%q", text)
+		}
+		if got := lastWords([]byte("one\r\ntwo \x1b[2J\xff\n" + strings.Repeat("x", maxWords))); got != strings.Repeat("x", maxWords) {
+			t.Errorf("%q", got)
+		}
+		if got := lastWords([]byte("one\r\n\ntwo \x1b[2J\xff\n")); got != "one; two ?[2J" {
+			t.Errorf("%q", got)
 		}
 	})
 }

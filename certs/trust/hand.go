@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/smtpwall/smtpwall/internal/durable"
 )
@@ -108,7 +109,25 @@ func (c command) run(ctx context.Context) ([]byte, error) {
 	}
 	output, err := cmd.CombinedOutput()
 	if err != nil {
-		return output, fmt.Errorf("running %s: %w: %s", c, err, bytes.TrimSpace(output))
+		return output, fmt.Errorf("running %s: %w: %s", c, err, lastWords(output))
 	}
 	return output, nil
+}
+
+// maxWords bounds what an error has of a program's output.
+const maxWords = 500
+
+// lastWords is the end of a program's output in one line, without what a terminal would obey: it may be about names that
+// a user gave.
+func lastWords(output []byte) string {
+	lines := strings.FieldsFunc(string(output), func(r rune) bool { return r == '\n' || r == '\r' })
+	words := strings.Join(lines, "; ")
+	return strings.Map(printable, strings.ToValidUTF8(words[max(0, len(words)-maxWords):], ""))
+}
+
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return '?'
 }

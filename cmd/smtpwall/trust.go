@@ -80,8 +80,8 @@ type trustPrinter struct {
 
 // outcome is the exit status, and the hint to an error.
 func (p trustPrinter) outcome(err error) error {
-	if err != nil {
-		return failed(err, p.hint())
+	if err != nil { // one line for each store
+		return failed(errors.New(strings.ReplaceAll(err.Error(), "\n", "\nsmtpwall: error: ")), p.hint())
 	}
 	if p.verb != "status" {
 		return nil

@@ -79,6 +79,7 @@ func TestTrustOutcome(t *testing.T) {
 		{"no store", "status", nil, nil, exitDegraded},
 		{"installed", "install", places, nil, exitDone},
 		{"partly", "install", places, errors.New("Java, /cacerts: no room"), exitFailed},
+		{"two fail", "remove", places, errors.Join(errors.New("Java, /cacerts: no room"), errors.New("NSS, /db: locked")), exitFailed},
 	} {
 		var errs bytes.Buffer
 		c := &console{err: &errs}
@@ -86,7 +87,7 @@ func TestTrustOutcome(t *testing.T) {
 		if got := c.status(p.outcome(test.err)); got != test.want {
 			t.Errorf("%s: status %d, want %d: %s", test.name, got, test.want, &errs)
 		}
-		if test.err != nil && !strings.Contains(errs.String(), "smtpwall: error: "+test.err.Error()+"\nhint: ") {
+		if test.err != nil && !strings.Contains(errs.String(), "smtpwall: error: "+strings.ReplaceAll(test.err.Error(), "\n", "\nsmtpwall: error: ")+"\nhint: ") {
 			t.Errorf("%s: %s", test.name, &errs)
 		}
 	}
