@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,10 +15,12 @@ import (
 	"github.com/smtpwall/smtpwall/systemd"
 )
 
-// Names of passed sockets at which a CA's challenges come in.
+// Names of passed sockets at which a CA's challenges come in. What their names
+// begin with is also that of smtpwall-acme@.socket.
 const (
-	challengeHTTP    = "acme-http"
-	challengeTLSALPN = "acme-tls"
+	challengeHTTP    = challengePrefix + "-http"
+	challengeTLSALPN = challengePrefix + "-tls"
+	challengePrefix  = "acme"
 )
 
 // challengeListeners are where a CA's challenges come in.
@@ -83,11 +86,18 @@ func bindChallenges(ctx context.Context, c config.Certificates) (all []listener,
 }
 
 // takeChallenges sorts the passed sockets at which challenges come in from those
-// for mail: by their port, so that a unit file can have any address for it.
+// for mail: by their port, so that a unit file can have any address for it. One
+// that is a challenge's by name, and that the configuration does not want any
+// more, answers 404: it must not keep the next start from mail.
 func takeChallenges(c config.Certificates, passed []systemd.Socket) (challenges challengeListeners, mail []systemd.Socket, err error) {
 	name, port := challengePort(c)
 	for _, socket := range passed {
-		if port == 0 || portOf(socket) != port {
+		role := name
+		switch {
+		case port != 0 && portOf(socket) == port:
+		case strings.HasPrefix(socket.Name, challengePrefix):
+			role = challengeHTTP
+		default:
 			mail = append(mail, socket)
 			continue
 		}
@@ -96,7 +106,7 @@ func takeChallenges(c config.Certificates, passed []systemd.Socket) (challenges 
 			challenges.close()
 			return challengeListeners{}, nil, fmt.Errorf("taking over the passed socket %q: %w", socket.Name, err)
 		}
-		challenges.add(name, l)
+		challenges.add(role, l)
 	}
 	return challenges, mail, nil
 }

@@ -50,6 +50,16 @@ func TestTakeChallenges(t *testing.T) {
 		}
 		taken.close()
 	}
+	left, err := again(challenge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.Name = "acme"
+	taken, rest, err := takeChallenges(config.Certificates{Source: config.SourceLocal}, []systemd.Socket{left})
+	if err != nil || len(taken.http) != 1 || len(rest) != 0 {
+		t.Errorf("one that is not wanted any more: http %d, mail %d, %v", len(taken.http), len(rest), err)
+	}
+	taken.close()
 }
 
 // again is the same socket once more, since whoever takes one closes it.
