@@ -32,7 +32,8 @@ func TestSocketUnitsListenAsConfigured(t *testing.T) {
 	}
 }
 
-// TestSocketUnitsDiffer: everybody may send mail, few may read and drop it.
+// TestSocketUnitsDiffer: everybody may send mail, few may read and drop it, and
+// who looks for a certificate's challenge wakes nobody.
 func TestSocketUnitsDiffer(t *testing.T) {
 	for _, want := range []struct{ unit, key, value string }{
 		{"smtpwall.socket", "SocketMode", "0666"},
@@ -42,6 +43,10 @@ func TestSocketUnitsDiffer(t *testing.T) {
 		{"smtpwall-admin.socket", "SocketGroup", "smtpwall"},
 		{"smtpwall-admin.socket", "FileDescriptorName", "admin"},
 		{"smtpwall-admin.socket", "Service", "smtpwall.service"},
+		{"smtpwall-acme@.socket", "FileDescriptorName", "acme"},
+		{"smtpwall-acme@.socket", "Service", "smtpwall.service"},
+		{"smtpwall-acme@.socket", "PartOf", "smtpwall.service"},
+		{"smtpwall-acme@.socket", "WantedBy", "smtpwall.service"},
 		{"smtpwall-admin.socket", "PartOf", "smtpwall.service"},
 		{"smtpwall.service", "Sockets", "smtpwall.socket smtpwall-admin.socket"},
 	} {
