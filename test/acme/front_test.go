@@ -32,7 +32,8 @@ type front struct {
 	away       bool // connections are closed without a word
 }
 
-const rateLimitWords = "too many certificates (5) already issued for this exact set of identifiers"
+// rateLimitWords are Let's Encrypt's, up to the time.
+const rateLimitWords = "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s, retry after "
 
 // startFront puts a front before the bed's CA; see config.
 func (b *bed) startFront(t testing.TB, f *front) {
@@ -54,11 +55,16 @@ func (b *bed) startFront(t testing.TB, f *front) {
 		},
 		ModifyResponse: f.modify,
 	}
-	server := &http.Server{TLSConfig: b.authority.server(t, secondAddr.String()), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if f.takes(w, r) {
-			proxy.ServeHTTP(w, r)
-		}
-	})}
+	server := &http.Server{
+		TLSConfig: b.authority.server(t, secondAddr.String()),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if f.takes(w, r) {
+				proxy.ServeHTTP(w, r)
+			}
+		}),
+		Protocols: new(http.Protocols),
+	}
+	server.Protocols.SetHTTP1(true) // of which a connection can be closed
 	done := make(chan struct{})
 	go func() { // ends with the server, below
 		defer close(done)
@@ -85,7 +91,8 @@ func (f *front) takes(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.Header().Set("Retry-After", inSeconds(f.retryAfter))
 		w.WriteHeader(http.StatusTooManyRequests)
-		_, _ = fmt.Fprintf(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":%q,"status":429}`, rateLimitWords)
+		_, _ = fmt.Fprintf(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":%q,"status":429}`,
+			rateLimitWords+time.Now().Add(f.retryAfter).UTC().Format(time.DateTime)+" UTC: see https://letsencrypt.org/docs/rate-limits/")
 		return false
 	case f.noHurry && strings.Contains(r.URL.Path, renewalPath):
 		start := time.Now().Add(time.Hour).UTC()
