@@ -36,6 +36,7 @@ func TestHandshakeErrors(t *testing.T) {
 		{"OpenSSL does not trust us", opensslDial("-verify_return_error", "-servername", "host.test"),
 			[]string{`the client does not trust our certificate for "host.test"`, trust, "remote error: tls: unknown certificate authority"}},
 		{"OpenSSL names no host", opensslDial("-verify_return_error", "-noservername"), []string{"does not trust our certificate, and named no host (SNI) to get another"}},
+		{"GnuTLS does not trust us", msmtpDial, []string{"the client closed the connection without a word", trust}},
 		{"clear text", sayRaw("EHLO client.test\r\n"), []string{"what the client sent is not TLS", "first record does not look like"}},
 		{"nothing", sayRaw(""), []string{"the client closed the connection without a word", "EOF"}},
 		{"half a hello", sayRaw("\x16\x03\x01\x02\x00\x01\x00"), []string{"the client closed the connection without a word"}},
@@ -207,6 +208,16 @@ func opensslDial(arguments ...string) func(*testing.T, string) {
 		if output, err := command.CombinedOutput(); err == nil {
 			t.Errorf("a handshake came about: %s", output)
 		}
+	}
+}
+
+// msmtpDial is msmtp of Debian, which has GnuTLS.
+func msmtpDial(t *testing.T, address string) {
+	host, port, _ := net.SplitHostPort(address)
+	command := exec.Command("msmtp", "--file=/dev/null", "--host="+host, "--port="+port, "--tls=on", "--tls-starttls=off",
+		"--from=a@example.com", "b@example.net")
+	if output, err := command.CombinedOutput(); err == nil {
+		t.Errorf("a handshake came about: %s", output)
 	}
 }
 
