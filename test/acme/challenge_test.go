@@ -94,6 +94,18 @@ func TestHandedOver(t *testing.T) {
 	b.awaitCertificate(t, b.ca.Roots(0), hostName)
 }
 
+// TestPortTaken: another program's port 80 stops no mail, and is told of.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, setup{errors: []string{"a CA's challenges cannot come in"}})
+	b.startWebRoot(t)
+	b.configure(setup{config: acmeConfig})
+	b.start()
+	b.run.await(t, "0.0.0.0:80: bind: address already in use", 1)
+	b.checkMail(t, b.localRoots(t))
+	b.awaitComplaint(t, "returned 404")
+}
+
 // startNginx runs a web server on the host's port 80.
 func (b *bed) startNginx(t testing.TB, location string) {
 	t.Helper()
