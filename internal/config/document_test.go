@@ -106,15 +106,17 @@ func exampleIsValid(t *testing.T, text string) {
 }
 
 // TestProseIsValid parses the configurations that people copy: those of the
-// README and of the manual page.
+// README, of the documents and of the manual page.
 func TestProseIsValid(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	texts := map[string]string{}
-	for i, block := range regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
-		texts["README.md block "+strconv.Itoa(i+1)] = block[1]
+	for _, name := range []string{"README.md", "docs/certificates.md"} {
+		document, err := os.ReadFile("../../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(document), -1) {
+			texts[name+" block "+strconv.Itoa(i+1)] = block[1]
+		}
 	}
 	for _, part := range manualEnd {
 		if shown := regexp.MustCompile(`(?m)^  (.*)$`).FindAllStringSubmatch(part.text, -1); part.title == "EXAMPLE" {

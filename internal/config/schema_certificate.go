@@ -113,11 +113,11 @@ func challengeFields(v *Certificates) []field {
 			name:    "http_port",
 			binding: count(&v.HTTPPort, 0, 65535),
 			doc: "Where the proxy answers http-01, on all addresses; 0 for nowhere. The CA comes to port 80 whatever stands here: another port needs a server there that hands the challenge over. " +
-				"With the packaged service a drop-in of smtpwall.socket opens it.",
+				"With the packaged service smtpwall-acme@80.socket opens it, or one with another number.",
 		}, {
 			name:    "tls_alpn_port",
 			binding: count(&v.TLSALPNPort, 0, 65535),
-			doc:     "Where the proxy answers tls-alpn-01, on all addresses; 0 for nowhere but the submissions listeners, which answer it too. The CA comes to port 443. A drop-in opens it as for http_port.",
+			doc:     "Where the proxy answers tls-alpn-01, on all addresses; 0 for nowhere but the submissions listeners, which answer it too. The CA comes to port 443. With the packaged service smtpwall-acme@443.socket opens it.",
 		}, {
 			name:    "web_root",
 			binding: text(&v.WebRoot, "an absolute path", "/var/www/html", checkPath),
