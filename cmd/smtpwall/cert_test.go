@@ -11,6 +11,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
+	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -302,10 +304,13 @@ func TestCheckAsksIssuers(t *testing.T) {
 	var meta string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text := `{"newNonce":"x","newAccount":"x","newOrder":"x","revokeCert":"x","keyChange":"x","meta":` + meta + `}`
-		if r.URL.Path == "/other" {
-			text = `{"hello":"world"}`
-		}
 		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/other":
+			text = `{"hello":"world"}`
+		case "/page":
+			w.Header().Set("Content-Type", "text/html")
+		}
 		_, _ = w.Write([]byte(text))
 	}))
 	defer server.Close()
@@ -324,7 +329,8 @@ func TestCheckAsksIssuers(t *testing.T) {
 			[]string{": the CA wants accounts bound to one that you have there: get a key from it, and write eab_key_id and eab_key\n",
 				": the CA has no profile \"shortlived\": it has classic, tlsserver\n", "smtpwall: error: certificates cannot be had as [certificates] says\nhint: "}},
 		{"no profiles", "/plain", `{}`, "profile = \"shortlived\"\n", exitFailed, []string{"the CA has no profile \"shortlived\": it has none\n"}},
-		{"no directory", "/other", `{}`, "", exitFailed, []string{"smtpwall: error: issuer http://"}},
+		{"no directory", "/other", `{}`, "", exitFailed, []string{"/other: it is not the directory of an ACME server: "}},
+		{"a page", "/page", `{}`, "", exitFailed, []string{"/page: it is not the directory of an ACME server: "}},
 	} {
 		meta = test.meta
 		status, err := check(t, "directory = \""+server.URL+test.path+"\"\n"+test.keys)
@@ -352,5 +358,29 @@ func TestCheckWithoutCredentials(t *testing.T) {
 	status, _, err := run(t, "", "check", "--offline", file(t, text))
 	if status != exitDone || strings.Count(err, "was not checked: systemd hands it to the service alone") != 2 {
 		t.Errorf("%d, %q", status, err)
+	}
+}
+
+// A CA of one's own has a certificate that the system does not know.
+func TestCheckAsksAPrivateIssuer(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"newNonce":"x","newAccount":"x","newOrder":"x"}`))
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it says that it is not believed
+	server.StartTLS()
+	defer server.Close()
+	root := filepath.Join(t.TempDir(), "root.pem")
+	if err := os.WriteFile(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := "[host]\nname = \"vps1.example.net\"\n[delivery]\nspool = \"DIR/spool\"\n[certificates]\nsource = \"acme\"\nhttp_port = 8402\ndirectory = \"" + server.URL + "\"\n"
+	status, _, err := run(t, "", "check", file(t, text))
+	if status != exitFailed || !strings.Contains(err, "certificate signed by unknown authority: where the CA is one of your own, name its root by ca\n") {
+		t.Errorf("without its root: %d, %q", status, err)
+	}
+	status, _, err = run(t, "", "check", file(t, text+"ca = \""+root+"\"\n"))
+	if status != exitDone || !strings.Contains(err, "issuer "+server.URL+": asked, and well\n") {
+		t.Errorf("with it: %d, %q", status, err)
 	}
 }

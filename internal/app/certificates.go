@@ -1,7 +1,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -14,6 +13,7 @@ import (
 	"iter"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -205,11 +205,14 @@ func probeIssuer(ctx context.Context, from config.Issuer) error {
 	client := acme.Client{Directory: issuer.Directory, HTTPClient: &http.Client{Transport: transport}, UserAgent: "smtpwall"}
 	directory, err := client.GetDirectory(ctx)
 	var stranger x509.UnknownAuthorityError
+	var network *url.Error
 	switch {
 	case errors.As(err, &stranger) && from.CAFile == "":
-		return fmt.Errorf("%w: where the CA is one of your own, name its root by ca", err)
+		return fmt.Errorf("%w: where the CA is one of your own, name its root by ca", stranger)
+	case errors.As(err, &network):
+		return network
 	case err != nil:
-		return cmp.Or(errors.Unwrap(err), err) // without what the library was about
+		return fmt.Errorf("it is not the directory of an ACME server: %w", err)
 	case directory.NewNonce == "" || directory.NewAccount == "":
 		return errors.New("it is not the directory of an ACME server")
 	}

@@ -82,6 +82,8 @@ The default fits a small server: 200 messages an hour and 2000 recipients a day 
 
 /var/lib/smtpwall/spool
 
+/var/lib/smtpwall/certs: the local CA in local-ca, and in acme the accounts, keys and certificates that CAs gave
+
 /var/lib/smtpwall/limits/limits.db; one that is damaged is set aside beside it, as limits.db.damaged-TIME
 
 /run/smtpwall/submit.sock, /run/smtpwall/admin.sock
