@@ -20,9 +20,8 @@ import (
 type lineage struct {
 	t             testing.TB
 	live, archive string
-	serials       map[string]bool
-	last          string // serial
-	n             int
+	n             int            // of the newest pair; the first is 1
+	serial        map[int]string // of each
 }
 
 // newLineage has a first certificate. Certbot keeps it for root alone; an
@@ -30,7 +29,7 @@ type lineage struct {
 func (b *bed) newLineage(t testing.TB) *lineage {
 	t.Helper()
 	l := &lineage{
-		t: t, serials: map[string]bool{},
+		t: t, serial: map[int]string{},
 		live: b.path("letsencrypt", "live", hostName), archive: b.path("letsencrypt", "archive", hostName),
 	}
 	for _, dir := range []string{l.live, l.archive} {
@@ -60,8 +59,7 @@ func (l *lineage) issue(a *authority) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.last = leaf.SerialNumber.String()
-	l.serials[l.last] = true
+	l.serial[l.n] = leaf.SerialNumber.String()
 }
 
 func (l *lineage) file(kind string, n int) string {
@@ -99,41 +97,46 @@ func TestSwaps(t *testing.T) {
 	b.awaitCertificate(t, b.authority.pool(), hostName)
 	l.issue(b.authority)
 	seen := b.watchHandshakes(t)
-	// Between two pairs: of those that never come again smtpwall, which waits
-	// until two readings agree, would load none.
 	for swap := range 1000 {
 		first, second, to := "fullchain", "privkey", 1+swap%2
 		if swap/2%2 == 0 {
 			first, second = second, first
 		}
 		l.move(first, to)
-		if swap%3 == 0 {
-			time.Sleep(time.Duration(swap%30) * time.Millisecond) // as a slow program does
-		}
+		time.Sleep(time.Duration(swap%25) * time.Millisecond) // most of the time they do not match
 		l.move(second, to)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(3 * time.Millisecond)
+		if swap%333 == 332 { // a rest, in which the present pair is loaded
+			b.awaitSerial(t, l.serial[to])
+		}
 	}
 	l.issue(b.authority)
 	l.move("fullchain", l.n)
 	l.move("privkey", l.n)
-	var shown *x509.Certificate
-	await(t, "the last pair", func() bool {
-		var err error
-		if shown, err = b.handshake(submissions, b.authority.pool(), hostName); err != nil {
-			t.Fatal(err)
-		}
-		return shown.SerialNumber.String() == l.last
-	})
+	b.awaitSerial(t, l.serial[l.n])
 	serials := seen(t)
-	for serial := range serials {
-		if !l.serials[serial] {
-			t.Errorf("certificate %s is none of the files'", serial)
+	for n := 1; n <= l.n; n++ {
+		if serials[l.serial[n]] == 0 {
+			t.Errorf("pair %d was never seen", n)
 		}
+		delete(serials, l.serial[n])
 	}
-	if len(serials) != len(l.serials) {
-		t.Errorf("of %d pairs %d were seen", len(l.serials), len(serials))
+	if len(serials) > 0 {
+		t.Errorf("certificates %v are none of the files'", serials)
 	}
 	b.awaitWell(t)
+}
+
+// awaitSerial waits until a certificate is shown, while those before it verify.
+func (b *bed) awaitSerial(t testing.TB, serial string) {
+	t.Helper()
+	await(t, "certificate "+serial, func() bool {
+		shown, err := b.handshake(submissions, b.authority.pool(), hostName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shown.SerialNumber.String() == serial
+	})
 }
 
 // watchHandshakes shakes hands with both listeners all the time. What it returns
@@ -189,10 +192,7 @@ func TestPairsThatDoNotMatch(t *testing.T) {
 	b.checkShown(t, b.authority.pool(), hostName, first)
 	b.checkMail(t, b.authority.pool())
 	l.move("fullchain", l.n)
-	await(t, "the new pair", func() bool {
-		shown, err := b.handshake(submissions, b.authority.pool(), hostName)
-		return err == nil && shown.SerialNumber.String() == l.last
-	})
+	b.awaitSerial(t, l.serial[l.n])
 	b.awaitWell(t)
 }
 
