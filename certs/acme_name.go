@@ -76,15 +76,18 @@ func (n *acmeName) pace() time.Duration {
 	return maxPace
 }
 
+// maxLimit is how long a CA can keep us from asking: as long as the limits of Let's Encrypt look back.
+const maxLimit = 7 * 24 * time.Hour
+
 // retry is the pause after some failed attempts and one more. The renewal of a certificate that lives for minutes cannot
-// wait for hours.
+// wait for hours, but for the end of a CA's limit it does: asking before is in vain, and may count.
 func (n *acmeName) retry(failures int) time.Duration {
 	retries := n.source.options.Retries
 	pause := retries[min(failures, len(retries)-1)]
 	if c := n.newest(); c != nil {
-		return min(smallPart(c), pause)
+		pause = min(smallPart(c), pause)
 	}
-	return pause
+	return max(pause, min(time.Until(n.opening()), maxLimit))
 }
 
 // smallPart of the life of a certificate.
@@ -182,11 +185,11 @@ func (n *acmeName) event(ctx context.Context, event string, data map[string]any)
 	case "cert_obtaining":
 		// certmagic's own renewals are ours to do, and one of ours asks once, which its replacement of a revoked
 		// certificate does not: that goes on in a loop.
-		if t, ok := ctx.Value(tryKey{}).(*try); !ok || t.begun {
+		t, ok := ctx.Value(tryKey{}).(*try)
+		if !ok || t.begun {
 			return certmagic.ErrNoRetry{Err: errNotOurs}
-		} else {
-			t.begun = true
 		}
+		t.begun = true
 		if err := n.source.door.ready(); err != nil {
 			return doorError{err}
 		}

@@ -215,3 +215,37 @@ func TestWords(t *testing.T) {
 		t.Error("nothing to do about a rate limit")
 	}
 }
+
+// TestLimitEnd: a CA's limit is waited for if every CA has one, and not for ever.
+func TestLimitEnd(t *testing.T) {
+	limited := func(d time.Duration) error {
+		return fmt.Errorf("order: %w", acme.Problem{Type: acme.ProblemTypeRateLimited, Detail: "too many certificates, retry after " +
+			time.Now().Add(d).UTC().Format("2006-01-02 15:04:05 MST") + ": see https://letsencrypt.org/docs/rate-limits/"})
+	}
+	other := acme.Problem{Type: acme.ProblemTypeServerInternal, Detail: "retry after 2099-01-01 00:00:00 UTC"}
+	vague := acme.Problem{Type: acme.ProblemTypeRateLimited, Detail: "too many"}
+	tests := []struct {
+		name     string
+		refusals []error
+		want     time.Duration
+	}{
+		{"none", nil, time.Minute},
+		{"an hour", []error{limited(time.Hour)}, time.Hour},
+		{"a second", []error{limited(time.Second)}, time.Minute},
+		{"over", []error{limited(-time.Hour)}, time.Minute},
+		{"two CAs", []error{limited(2 * time.Hour), limited(time.Hour)}, time.Hour},
+		{"a fallback that has none", []error{limited(time.Hour), other}, time.Minute},
+		{"no time", []error{vague}, time.Minute},
+		{"a year", []error{limited(365 * 24 * time.Hour)}, maxLimit},
+	}
+	m := open(t, storedOptions(t))
+	for _, test := range tests {
+		n := &acmeName{source: &acmeSource{options: ACMEOptions{Retries: []time.Duration{time.Minute}}, cache: m.current.Load().managed.cache}, name: "x"}
+		for _, err := range test.refusals {
+			n.refused("ca", err)
+		}
+		if got := n.retry(0); got.Round(2*time.Second) != test.want.Round(2*time.Second) {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}

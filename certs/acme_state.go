@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
+	"github.com/mholt/acmez/v3/acme"
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"go.uber.org/zap"
 )
@@ -73,6 +75,39 @@ type told struct {
 
 func (t told) Error() string { return t.words }
 func (t told) Unwrap() error { return t.error }
+
+// opening is when the first of the CAs that were asked lets us in again, if each said so; else the zero time.
+func (n *acmeName) opening() time.Time {
+	var first time.Time
+	for _, refusal := range n.attempts().refusals {
+		opens := limitEnd(refusal.err)
+		if opens.IsZero() {
+			return time.Time{}
+		}
+		if first.IsZero() || opens.Before(first) {
+			first = opens
+		}
+	}
+	return first
+}
+
+// limitForm is how Boulder, the CA of Let's Encrypt, says when a limit opens. It says it in a header too, which acmez
+// keeps to itself.
+var limitForm = regexp.MustCompile(`retry after (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC)`)
+
+// limitEnd is the time that a CA gave with a refusal for asking too often; zero if it gave none.
+func limitEnd(err error) time.Time {
+	var problem acme.Problem
+	if !errors.As(err, &problem) || problem.Type != acme.ProblemTypeRateLimited {
+		return time.Time{}
+	}
+	found := limitForm.FindStringSubmatch(problem.Detail)
+	if found == nil {
+		return time.Time{}
+	}
+	end, _ := time.Parse("2006-01-02 15:04:05 MST", found[1])
+	return end
+}
 
 // succeeded forgets the failures before.
 func (n *acmeName) succeeded() {

@@ -244,6 +244,27 @@ func TestACMEReload(t *testing.T) {
 	}
 }
 
+// TestACMEReloadPort: a source takes the port over from the one before.
+func TestACMEReloadPort(t *testing.T) {
+	t.Parallel()
+	l, port := listener(t)
+	ca := pebble.Start(t, pebble.Options{HTTPPort: port})
+	l.Close()
+	core, logs := observer.New(zap.WarnLevel)
+	o := acmeOptions(ca, t.TempDir())
+	o.ACME.HTTPPort, o.Logger = port, zap.New(core)
+	m := open(t, o)
+	awaitIssued(t, m, ca, acmeHost)
+	o.ACME.Email, o.ACME.Names = "admin@example.test", []string{acmeHost, "mail.example.test"}
+	if err := m.Reload(o); err != nil {
+		t.Fatal(err)
+	}
+	awaitIssued(t, m, ca, "mail.example.test")
+	if conditions := m.Conditions(); len(conditions) != 0 || logs.Len() != 0 {
+		t.Errorf("conditions %v, logged %v", conditions, logs.All())
+	}
+}
+
 // TestACMEStored: certificates in the storage are shown from the first handshake on, a wildcard for one label.
 func TestACMEStored(t *testing.T) {
 	o := storedOptions(t, "*.example.net", "vps1.example.net")
