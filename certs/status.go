@@ -103,7 +103,7 @@ func (f *files) status() []Certificate {
 }
 
 // Conditions say what is wrong with the certificates, for each a sentence or two with what to do: "certificate NAME"
-// with the Name of a Certificate, and "local CA" where its name constraints are not those that are asked for. It is
+// with the Name of a Certificate, and "certificate constraints" where those of the local CA are not what is asked for. It is
 // empty when all is well.
 func (m *Manager) Conditions() map[string]string {
 	g, now := m.current.Load(), time.Now()
@@ -112,7 +112,7 @@ func (m *Manager) Conditions() map[string]string {
 		all = g.source.conditions(now)
 	}
 	if text := g.authority.condition(g.caNames); text != "" {
-		all["local CA"] = text
+		all["certificate constraints"] = text
 	}
 	if left := g.authority.root.NotAfter.Sub(now); left < rootNotice {
 		all["certificate "+g.authority.name()] = fmt.Sprintf("the local CA ends %s. Move it away for a new one to be made, and have clients trust that.",
@@ -140,7 +140,7 @@ func (f *files) conditions(now time.Time) map[string]string {
 	key := "certificate " + f.status()[0].Name
 	switch {
 	case p == nil && fault != nil:
-		all[key] = fmt.Sprintf("cannot be loaded: %s; clients are shown the local CA's instead. It is read every %s; run smtpwall check for what to mend.", fault.text, watchInterval)
+		all[key] = fmt.Sprintf("cannot be loaded: %s; clients are shown the local CA's instead. It is read every %s; sudo -u smtpwall smtpwall check --offline tells what to mend.", fault.text, watchInterval)
 	case p == nil:
 	case !now.Before(p.certificate.Leaf.NotAfter):
 		all[key] = fmt.Sprintf("ended %s; clients are shown the local CA's instead. Renew it in %s.", p.certificate.Leaf.NotAfter.UTC().Format(time.RFC3339), f.certificateFile)

@@ -134,7 +134,7 @@ func (c *console) showCertificates(s certificateState, now time.Time, asJSON boo
 func certificateConditions(all map[string]string) map[string]string {
 	found := make(map[string]string)
 	for part, text := range all {
-		if part == "local CA" || strings.HasPrefix(part, "certificate ") {
+		if strings.HasPrefix(part, "certificate ") {
 			found[part] = text
 		}
 	}
