@@ -64,17 +64,19 @@ func (g *generation) close(next source) {
 }
 
 // forDirect picks the certificate for a client that came of its own will. It may ask for any name: it gets one of the
-// host's.
-func (g *generation) forDirect(serverName string) *tls.Certificate {
-	if g.source != nil {
-		name := lowerASCII(serverName)
-		if c := g.source.forName(name); c != nil {
+// host's. One that names nobody, or an address, dialled an address: on loopback that is certified by the local CA
+// alone, elsewhere perhaps by nobody.
+func (g *generation) forDirect(serverName string, onLoopback bool) *tls.Certificate {
+	name := lowerASCII(serverName)
+	if g.source == nil || isAddress(name) || name == "" && onLoopback {
+		return g.managed.certificate()
+	}
+	if c := g.source.forName(name); c != nil {
+		return c
+	}
+	if !g.hostNames[name] {
+		if c := g.source.forAnybody(); c != nil {
 			return c
-		}
-		if !g.hostNames[name] {
-			if c := g.source.forAnybody(); c != nil {
-				return c
-			}
 		}
 	}
 	return g.managed.certificate()
@@ -86,7 +88,7 @@ func (g *generation) forRedirected(asker, serverName string, destination netip.A
 	name := lowerASCII(serverName)
 	var issued *tls.Certificate
 	switch {
-	case name == "":
+	case name == "" || isAddress(name):
 		issued = g.redirected.byAddress(asker, destination)
 	case !g.holds(name):
 		issued = g.redirected.byName(asker, name)
@@ -94,7 +96,13 @@ func (g *generation) forRedirected(asker, serverName string, destination netip.A
 	if issued != nil {
 		return issued
 	}
-	return g.forDirect(name)
+	return g.forDirect(name, false)
+}
+
+// isAddress: some clients name the address that they dial, where only a host name may stand (RFC 6066, section 3).
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 // holds reports whether a certificate of the host is for name, in lower case.

@@ -187,12 +187,18 @@ func (m *Manager) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	if destination := originalDestination(hello.Conn); destination.IsValid() {
 		found = g.forRedirected(peerKey(hello.Conn), hello.ServerName, destination)
 	} else {
-		found = g.forDirect(hello.ServerName)
+		found = g.forDirect(hello.ServerName, onLoopback(hello.Conn))
 	}
 	if found == nil {
 		return nil, errors.New("no certificate for the host")
 	}
 	return found, nil
+}
+
+// onLoopback reports whether the client came to a loopback address.
+func onLoopback(conn net.Conn) bool {
+	local, ok := conn.LocalAddr().(*net.TCPAddr)
+	return ok && local.IP.IsLoopback()
 }
 
 // originalDestination is where a redirected client meant to go, or the zero address for a direct one. The connection
