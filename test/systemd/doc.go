@@ -13,7 +13,11 @@
 // The service manager is that of Debian 12, systemd 252, the oldest that the
 // units are written for.
 //
-// Not here: what the proxy and the rules do in detail (test/e2e, test/netns).
+// A real ACME server (Pebble) and a name server are beside it while the tests of
+// certificates run.
+//
+// Not here: what the proxy and the rules do in detail (test/e2e, test/netns), and
+// certificates beyond what the sandbox lets in (test/acme, test/trust).
 // The root file system is built once, about a minute, and kept in
 // $XDG_CACHE_HOME/smtpwall-test; remove that folder to have it built anew.
 package systemd

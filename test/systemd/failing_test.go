@@ -106,17 +106,22 @@ func testStop(t *testing.T, m *machine, _ *outside) {
 	})
 }
 
-// testUninstall sees that the program does not go before the rules do.
+// testUninstall sees that the program does not go before the rules do, and before
+// the local CA is not trusted any more.
 func testUninstall(t *testing.T, m *machine, _ *outside) {
 	uninstall := []string{"make", "--no-print-directory", "-C", "/usr/src/smtpwall", "uninstall"}
-	out, err := m.try(uninstall...)
-	if err == nil || !strings.Contains(out, "hint: smtpwall firewall remove") {
-		t.Errorf("make uninstall with rules loaded: %v\n%s", err, out)
+	m.run(t, "smtpwall", "trust", "install")
+	m.run(t, "systemctl", "enable", tlsPort)
+	for _, remove := range [][]string{{"smtpwall", "trust", "remove"}, {"smtpwall", "firewall", "remove"}} {
+		hint := "hint: " + strings.Join(remove, " ") + ","
+		if out, err := m.try(uninstall...); err == nil || !strings.Contains(out, hint) {
+			t.Errorf("make uninstall: %v, want %q in\n%s", err, hint, out)
+		}
+		hammer(t, m, func() {})
+		m.run(t, remove...)
 	}
-	hammer(t, m, func() {})
-	m.run(t, "smtpwall", "firewall", "remove")
 	m.run(t, uninstall...)
-	if left := m.sh(t, "nft list ruleset; find /usr/local -name '*smtpwall*'; ls /etc/logrotate.d | grep smtpwall || true"); left != "" {
+	if left := m.sh(t, "nft list ruleset; find /usr/local /etc/ssl/certs /etc/systemd -name '*smtpwall*'; ls /etc/logrotate.d | grep smtpwall || true"); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
 	m.run(t, "test", "-e", configFile)

@@ -69,6 +69,7 @@ func TestService(t *testing.T) {
 		{"ProxyCrash", testProxyCrash},
 		{"GuardCrash", testGuardCrash},
 		{"Watchdog", testWatchdog},
+		{"Certificates", testCertificates},
 		{"Stop", testStop},
 		{"Reboot", testReboot},
 		{"Trial", testTrial},
