@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,19 +47,28 @@ type process struct {
 	err   error // once ended is closed
 }
 
-// launch starts a program. The test ends it if nobody else did.
+// launch starts a program. The test ends it if nobody else did, and it dies with
+// the test process, however that dies.
 func launch(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, said: &transcript{}, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.said, p.said
 	cmd.WaitDelay = patience
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
 	go func() { // ends with the process, which the cleanup sees to
-		p.err = cmd.Wait()
+		runtime.LockOSThread() // the kernel takes the end of this thread for the parent's
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+		}
 		close(p.ended)
 	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = p.end(syscall.SIGKILL) })
 	return p
 }

@@ -174,7 +174,9 @@ func checkWindow(t *testing.T, ca *pebble.CA, certificate *x509.Certificate) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	var info struct{ SuggestedWindow struct{ Start, End time.Time } }
+	var info struct {
+		SuggestedWindow struct{ Start, End time.Time }
+	}
 	if err := json.NewDecoder(response.Body).Decode(&info); err != nil || !info.SuggestedWindow.Start.Equal(start) {
 		t.Errorf("the window is %+v, %v, want one from %s", info, err, start)
 	}

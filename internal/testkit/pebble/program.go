@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -20,19 +21,28 @@ type program struct {
 	err   error // once ended is closed
 }
 
-// launch starts a child whose words go to said.
+// launch starts a child whose words go to said. It dies with the test process,
+// however that dies.
 func launch(cmd *exec.Cmd, said *transcript, env ...string) (*program, error) {
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.WaitDelay = patience
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", cmd.Path, err)
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &program{cmd: cmd, ended: make(chan struct{})}
+	started := make(chan error)
 	go func() { // ends with the child, which end sees to
-		p.err = cmd.Wait()
+		runtime.LockOSThread() // the kernel takes the end of this thread for the parent's
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+		}
 		close(p.ended)
 	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("starting %s: %w", cmd.Path, err)
+	}
 	return p, nil
 }
 
