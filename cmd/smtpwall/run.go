@@ -108,8 +108,8 @@ func (c *console) runAs(uid uint32) (app.Owner, func(*config.Config) error, erro
 // unless that is mail.
 func (c *console) leave(cfg *config.Config, remove func() error) error {
 	err := app.LeaveHost(cfg)
-	if errors.Is(err, app.ErrHasMail) {
-		fmt.Fprintf(c.err, "the user %s and its directories stay: %v, in %s\n", app.ProxyUser, err, cfg.Delivery.Spool)
+	if errors.Is(err, app.ErrStays) {
+		fmt.Fprintf(c.err, "the user %s and its directories stay: %v\n", app.ProxyUser, err)
 		return nil
 	}
 	if err := errors.Join(err, remove()); err != nil {

@@ -37,7 +37,7 @@ func StoredCertificates(cfg *config.Config) ([]admin.Certificate, error) {
 	case config.SourceFiles:
 		read(cfg.Certificates.Certificate, string(config.SourceFiles))
 	case config.SourceACME:
-		paths, err := issuedFiles(filepath.Join(directory, "acme", "certificates"))
+		paths, err := issuedFiles(issuedDirectory(cfg))
 		for _, path := range paths {
 			read(path, string(config.SourceACME))
 		}
@@ -45,6 +45,11 @@ func StoredCertificates(cfg *config.Config) ([]admin.Certificate, error) {
 	}
 	read(certs.RootFile(directory), "local-ca")
 	return all, errors.Join(errs...)
+}
+
+// issuedDirectory has what CAs issued.
+func issuedDirectory(cfg *config.Config) string {
+	return filepath.Join(CertificateDirectory(cfg), "acme", "certificates")
 }
 
 // issuedFiles are the certificates that CAs issued, by issuer.

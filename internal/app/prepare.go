@@ -128,16 +128,21 @@ func countFiles(directory string) int {
 	return len(entries)
 }
 
-// ErrHasMail means that the proxy's user owns messages and must stay.
-var ErrHasMail = errors.New("there are messages in the spool")
+// ErrStays means that the proxy's user owns what must not be lost, and stays; the
+// error says what that is.
+var ErrStays = errors.New("there are")
 
 // LeaveHost undoes prepareHost for a user that goes away: nothing may be left
 // that the next user of its uid would own. The audit log stays, as root's.
 func LeaveHost(cfg *config.Config) error {
 	for _, state := range []string{"queue", "hold", "corrupt"} {
 		if countFiles(filepath.Join(cfg.Delivery.Spool, state)) > 0 {
-			return ErrHasMail
+			return fmt.Errorf("%w messages in %s", ErrStays, cfg.Delivery.Spool)
 		}
+	}
+	// A CA makes a few for a name in a week, and then no more.
+	if issued, _ := issuedFiles(issuedDirectory(cfg)); len(issued) > 0 {
+		return fmt.Errorf("%w certificates in %s", ErrStays, issuedDirectory(cfg))
 	}
 	log := filepath.Join(cfg.Audit.Directory, TransactionLog)
 	return errors.Join(

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -57,6 +58,26 @@ func TestPrepareHost(t *testing.T) {
 	for path := range map[string]bool{"state/spool": true, "state/certs": true} {
 		if _, err := os.Lstat(filepath.Join(dir, path)); !os.IsNotExist(err) {
 			t.Errorf("%s is left for the next user of the uid", path)
+		}
+	}
+}
+
+// Whoever owns mail, or certificates of which a CA makes a few a week, stays.
+func TestLeaveHostKeepsWhatMustNotBeLost(t *testing.T) {
+	for _, kept := range []string{"state/spool/queue/01M80XRGS7178BAX4X45X5Q08F.hold", "state/certs/acme/certificates/ca/vps1.example.net/vps1.example.net.crt"} {
+		cfg, dir := prepared(t)
+		if err := prepareHost(cfg, Owner{64123, 64123}); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, kept)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if err := LeaveHost(cfg); !errors.Is(err, ErrStays) {
+			t.Errorf("%s: %v", kept, err)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
 		}
 	}
 }
