@@ -22,7 +22,7 @@ const hookPath = "/usr/local/sbin/dns-hook"
 const hookScript = `#!/bin/sh
 set -eu
 echo "$1" >/tmp/last
-if [ "$1" = present ] && [ -e /srv/hook/hang ]; then
+if [ "$(cat /srv/hook/hang 2>/dev/null)" = "$1" ]; then
 	trap '' TERM INT HUP
 	rm /srv/hook/hang
 	sleep 300
@@ -65,18 +65,20 @@ func (s *issuing) hooked(t *testing.T, name string) {
 	s.configure(t, s.ask(), `challenge = "dns-01"`, fmt.Sprintf("hook = [%q]", hookPath), fmt.Sprintf("names = [%q]", name))
 }
 
-// testHookHangs stops the service while its program does not end.
+// testHookHangs stops the service while its program does not end, nor obey.
 func testHookHangs(t *testing.T, s *issuing) {
-	s.write(t, "/srv/hook/hang", 0o644, nil)
-	s.hooked(t, "hangs.example.net")
-	s.reload(t)
-	eventually(t, "the hook hangs", func() bool { _, err := s.try("test", "-e", "/srv/hook/hang"); return err != nil })
-	s.stopped(t)
-	if out, err := s.try("pgrep", "--full", hookPath); err == nil {
-		t.Errorf("the hook is left behind: %s", out)
+	for _, action := range []string{"present", "cleanup"} {
+		s.write(t, "/srv/hook/hang", 0o644, []byte(action))
+		s.hooked(t, action+".example.net")
+		s.reload(t)
+		eventually(t, "the hook hangs at "+action, func() bool { _, err := s.try("test", "-e", "/srv/hook/hang"); return err != nil })
+		s.stopped(t)
+		if out, err := s.try("pgrep", "--full", hookPath); err == nil {
+			t.Errorf("the hook is left behind: %s", out)
+		}
+		s.run(t, "systemctl", "start", proxy)
+		s.certified(t, action+".example.net")
 	}
-	s.run(t, "systemctl", "start", proxy)
-	s.certified(t, "hangs.example.net")
 }
 
 const (
