@@ -13,7 +13,7 @@ import (
 // when it comes back there is a certificate without a restart.
 func TestAwayAtBoot(t *testing.T) {
 	t.Parallel()
-	s := setup{config: acmeConfig, errors: []string{"connection refused"}}
+	s := setup{config: acmeConfig}
 	b := newBed(t, s)
 	b.ca.Stop()
 	b.configure(s)
@@ -39,7 +39,7 @@ func TestAwayAtBoot(t *testing.T) {
 // waiting either.
 func TestHangingAtBoot(t *testing.T) {
 	t.Parallel()
-	s := setup{config: acmeConfig, errors: []string{"example.net"}}
+	s := setup{config: acmeConfig}
 	b := newBed(t, s)
 	b.ca.Pause()
 	b.configure(s)
@@ -65,7 +65,7 @@ func TestHangingAtBoot(t *testing.T) {
 // TestStored: what was issued is used at the next start, without the CA.
 func TestStored(t *testing.T) {
 	t.Parallel()
-	s := setup{config: acmeConfig, errors: []string{"connection refused"}}
+	s := setup{config: acmeConfig}
 	b := startBed(t, s)
 	roots := b.ca.Roots(0)
 	first := b.awaitCertificate(t, roots, hostName)
@@ -118,7 +118,7 @@ func TestKilledInOrder(t *testing.T) {
 func TestAwayAtRenewal(t *testing.T) {
 	t.Parallel()
 	const away = "EOF"
-	b := newBed(t, setup{ca: pebble.Options{Profiles: map[string]time.Duration{"default": 40 * time.Second}}, errors: []string{away}})
+	b := newBed(t, setup{ca: pebble.Options{Profiles: map[string]time.Duration{"default": 40 * time.Second}}})
 	f := &front{withoutARI: true}
 	b.startFront(t, f)
 	b.configure(setup{config: f.config()})

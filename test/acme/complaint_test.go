@@ -73,7 +73,7 @@ exec = ["$DIR/tell"]
 // TestRefused: what a CA says that refuses is told by all that somebody looks at.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	s := setup{ca: pebble.Options{Blocked: []string{domain}}, config: acmeConfig + alertConfig, errors: []string{blockedWords}}
+	s := setup{ca: pebble.Options{Blocked: []string{domain}}, config: acmeConfig + alertConfig}
 	b := newBed(t, s)
 	b.write("tell", "#!/bin/sh\nexec 3>>"+b.path("told")+"\ncat >&3\necho >&3\n", 0o755, 0)
 	b.write("told", "", 0o600, proxyUID)
@@ -111,7 +111,7 @@ func (b *bed) told(t testing.TB) (alerts []alert) {
 // administrator wants it.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, setup{errors: []string{rateLimitWords}})
+	b := newBed(t, setup{})
 	f := &front{}
 	b.startFront(t, f)
 	f.limit(true, time.Hour)

@@ -112,12 +112,9 @@ func (n *nameServer) ask(t testing.TB, name string, kind uint16) []dns.RR {
 
 // dnsBed is a bed whose CA asks a real name server, and reaches no port of the
 // host.
-func dnsBed(t testing.TB, errors ...string) (*bed, *nameServer) {
+func dnsBed(t testing.TB) (*bed, *nameServer) {
 	t.Helper()
-	b := newBed(t, setup{
-		ca:     pebble.Options{Resolver: netip.AddrPortFrom(dnsAddr, 53).String(), HTTPPort: 1, TLSPort: 1},
-		errors: errors,
-	})
+	b := newBed(t, setup{ca: pebble.Options{Resolver: netip.AddrPortFrom(dnsAddr, 53).String(), HTTPPort: 1, TLSPort: 1}})
 	return b, b.startNamed(t)
 }
 
@@ -161,7 +158,7 @@ func TestDNSUpdate(t *testing.T) {
 // word is told.
 func TestDNSUpdateRefused(t *testing.T) {
 	t.Parallel()
-	b, server := dnsBed(t, "BADSIG")
+	b, server := dnsBed(t)
 	b.write("dns-key", base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", 0o600, proxyUID)
 	b.configure(setup{config: updateConfig})
 	b.start()
