@@ -64,25 +64,27 @@ func challengesMoved(from, to config.Certificates) bool {
 }
 
 // bindChallenges opens the port of challenges at every address, for a child that
-// may not. One that somebody else has is no reason not to start: a certificate of
-// the local CA serves, and a condition tells.
-func bindChallenges(ctx context.Context, c config.Certificates) (all []listener, err error) {
+// may not. One that somebody else has at one of them is no reason not to start: a
+// certificate of the local CA serves, and the child's condition tells. So it must
+// not get a part of them, since the CA may come to the other.
+func bindChallenges(ctx context.Context, c config.Certificates) ([]listener, error) {
 	name, port := challengePort(c)
 	if port == 0 {
 		return nil, nil
 	}
-	var errs []error
+	var all []listener
 	for _, address := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 		inner, err := listenTCP(ctx, netip.AddrPortFrom(address, port))
 		switch {
 		case errors.Is(err, unix.EAFNOSUPPORT):
 		case err != nil:
-			errs = append(errs, fmt.Errorf("listening for challenges: %w", err))
+			closeListeners(all)
+			return nil, fmt.Errorf("listening for challenges: %w", err)
 		default:
 			all = append(all, listener{inner, proxy.Role(name)})
 		}
 	}
-	return all, errors.Join(errs...)
+	return all, nil
 }
 
 // takeChallenges sorts the passed sockets at which challenges come in from those

@@ -103,7 +103,7 @@ func TestPortTaken(t *testing.T) {
 	b.start()
 	b.run.await(t, "0.0.0.0:80: bind: address already in use", 1)
 	b.checkMail(t, b.localRoots(t))
-	b.awaitComplaint(t, "returned 404")
+	b.awaitComplaint(t, "listen tcp :80")
 }
 
 // startNginx runs a web server on the host's port 80.
