@@ -136,6 +136,7 @@ func fetch(t *testing.T, from *lab.Namespace, url string) (status int, body stri
 // certificate, and no mail.
 func testPortTaken(t *testing.T, s *issuing) {
 	s.configure(t, s.ask(), `names = ["later.example.net"]`)
+	s.run(t, "systemctl", "enable", httpPort)
 	s.stopped(t)
 	taken, err := s.net.Host.Listen(netip.MustParseAddrPort("0.0.0.0:80"))
 	if err != nil {
