@@ -15,9 +15,9 @@ type generation struct {
 	hostNames  map[string]bool
 	managed    *managed
 	redirected *redirected
-	source     source      // nil for SourceLocal
-	tls        *tls.Config // for its hellos; nil where the Manager's own is right
-	caNames    []string    // what the local CA's constraints should be
+	source     source // nil for SourceLocal
+	tls        configs
+	caNames    []string // what the local CA's constraints should be
 }
 
 // source is where certificates come from that the local CA's stand in for. Its certificates are good now, or nil.

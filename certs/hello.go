@@ -1,44 +1,96 @@
 package certs
 
 import (
+	"bytes"
+	"crypto/rand"
 	"crypto/tls"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 )
 
-// configFor is tls.Config.GetConfigForClient. What it returns keeps the tickets of the Manager's own configuration:
-// crypto/tls takes the keys of the first one where the second has none of its own.
+// configFor is tls.Config.GetConfigForClient. What it returns for direct clients keeps the tickets of the Manager's own
+// configuration: crypto/tls takes the keys of the first one where the second has none of its own.
 func (m *Manager) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if isChallengeHello(hello) {
 		return m.challengeTLS, nil
 	}
 	g := m.current.Load()
-	m.legacy.look(hello, g.minVersion())
-	return g.tls, nil
+	m.legacy.look(hello, g.tls.redirected.MinVersion)
+	if originalDestination(hello.Conn).IsValid() {
+		return g.tls.redirected, nil
+	}
+	return g.tls.direct, nil
 }
 
-// generationTLS is the configuration for the hellos of a generation; nil if it is the Manager's own.
-func (m *Manager) generationTLS(o Options) *tls.Config {
+// configs are those for the hellos of a generation.
+type configs struct {
+	direct     *tls.Config // nil if it is the Manager's own
+	redirected *tls.Config
+}
+
+func (m *Manager) newConfigs(o Options) configs {
+	c := configs{redirected: &tls.Config{MinVersion: o.MinVersion, GetCertificate: m.certificate}}
+	m.bindTickets(c.redirected)
 	if o.MinVersion == m.config.MinVersion && !o.ClientCertificates {
-		return nil
+		return c
 	}
-	config := &tls.Config{MinVersion: o.MinVersion, GetCertificate: m.certificate}
+	c.direct = &tls.Config{MinVersion: o.MinVersion, GetCertificate: m.certificate}
 	if o.ClientCertificates {
-		config.ClientAuth = tls.RequestClientCert // who it is, is for the account to say; a chain proves nothing here
+		c.direct.ClientAuth = tls.RequestClientCert // who it is, is for the account to say; a chain proves nothing here
+		c.direct.VerifyConnection = boundedChain
 	}
-	return config
+	return c
 }
 
-func (g *generation) minVersion() uint16 {
-	if g.tls == nil {
-		return tls.VersionTLS12
+const (
+	// maxClientChain and maxClientChainSize bound what a client shows of itself: a session keeps all of it, parsed, and
+	// its ticket carries it.
+	maxClientChain     = 10
+	maxClientChainSize = 16 << 10
+)
+
+// boundedChain is tls.Config.VerifyConnection: nothing but a client's bound, before its session begins or is resumed.
+func boundedChain(state tls.ConnectionState) error {
+	size := len(state.OCSPResponse)
+	for _, timestamp := range state.SignedCertificateTimestamps {
+		size += len(timestamp) + int(unsafe.Sizeof(timestamp))
 	}
-	return g.tls.MinVersion
+	for _, certificate := range state.PeerCertificates {
+		size += len(certificate.Raw)
+	}
+	if n := len(state.PeerCertificates); n > maxClientChain || size > maxClientChainSize {
+		return fmt.Errorf("the client shows %d certificates, %d octets with what belongs to them; %d and %d are taken: its own is enough",
+			n, size, maxClientChain, maxClientChainSize)
+	}
+	return nil
+}
+
+// ticketMark begins what tickets of redirected connections have in SessionState.Extra: who made them.
+const ticketMark = "smtpwall/certs "
+
+// bindTickets has config take the tickets alone that it made: a redirected client that goes on with an old session is
+// shown no certificate, so nobody would ask whether it may still have one for that name. The keys are the Manager's,
+// which crypto/tls changes daily.
+func (m *Manager) bindTickets(config *tls.Config) {
+	mark := []byte(ticketMark + rand.Text())
+	config.WrapSession = func(connection tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+		session.Extra = append(session.Extra, mark)
+		return m.config.EncryptTicket(connection, session)
+	}
+	config.UnwrapSession = func(ticket []byte, connection tls.ConnectionState) (*tls.SessionState, error) {
+		session, err := m.config.DecryptTicket(ticket, connection)
+		if err != nil || session == nil || !slices.ContainsFunc(session.Extra, func(e []byte) bool { return bytes.Equal(e, mark) }) {
+			return nil, err
+		}
+		return session, nil
+	}
 }
 
 // legacy tells of clients that offer nothing that we speak. They get crypto/tls's alert, which says little; their
@@ -82,16 +134,19 @@ func (l *legacy) look(hello *tls.ClientHelloInfo, least uint16) {
 func (l *legacy) tell(message string, hello *tls.ClientHelloInfo) {
 	l.often.Do(func() {
 		var versions, suites []string
-		for _, version := range hello.SupportedVersions {
+		for _, version := range hello.SupportedVersions[:min(len(hello.SupportedVersions), maxTold)] {
 			versions = append(versions, tls.VersionName(version))
 		}
-		for _, suite := range hello.CipherSuites[:min(len(hello.CipherSuites), maxSuitesTold)] {
+		for _, suite := range hello.CipherSuites[:min(len(hello.CipherSuites), maxTold)] {
 			suites = append(suites, tls.CipherSuiteName(suite))
 		}
-		l.logger.Load().Warn(message, zap.Stringer("client", hello.Conn.RemoteAddr()), zap.String(logfields.TLSName, hello.ServerName),
+		l.logger.Load().Warn(message, zap.Stringer("client", hello.Conn.RemoteAddr()), zap.String(logfields.TLSName, toldName(hello.ServerName)),
 			zap.Strings("versions", versions), zap.Strings("suites", suites))
 	})
 }
 
-// maxSuitesTold bounds the line; a hello has room for thirty thousand.
-const maxSuitesTold = 32
+// maxTold bounds the line; a hello has room for thirty thousand suites.
+const maxTold = 32
+
+// toldName is as much of a name that a client wrote as a log has room for: a hello has room for 64 KiB.
+func toldName(name string) string { return name[:min(len(name), maxName)] }

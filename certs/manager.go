@@ -122,7 +122,7 @@ func (m *Manager) replace(ctx context.Context, o Options) error {
 		next.managed.close()
 		return err
 	}
-	next.tls = m.generationTLS(o)
+	next.tls = m.newConfigs(o)
 	m.legacy.logger.Store(logger)
 	m.current.Store(next)
 	if previous != nil {

@@ -154,7 +154,7 @@ func (r *redirected) get(w wanted) *tls.Certificate {
 	if err == nil {
 		return made.(leaf).certificate
 	}
-	r.logger.Debug("issued no certificate for a redirected connection", zap.String(logfields.TLSName, w.key),
+	r.logger.Debug("issued no certificate for a redirected connection", zap.String(logfields.TLSName, toldName(w.key)),
 		zap.String(logfields.Identity, w.asker), zap.Error(err))
 	if ok && now.Before(have.notAfter) {
 		return have.certificate
