@@ -21,6 +21,10 @@ import (
 // TLS-ALPN-01 (RFC 8737 section 3).
 const acmeProtocol = "acme-tls/1"
 
+// maxServerName is the longest host name; a hello has room for 64 KiB, and the log
+// has it for each session.
+const maxServerName = 253
+
 // handshake puts TLS on. When it fails the connection is closed: there is
 // nothing that can be said in clear.
 func (s *session) handshake() bool {
@@ -35,7 +39,7 @@ func (s *session) handshake() bool {
 	err := conn.HandshakeContext(ctx)
 	watched.watching = false
 	state := conn.ConnectionState()
-	s.serverName = state.ServerName
+	s.serverName = state.ServerName[:min(len(state.ServerName), maxServerName)]
 	if err != nil {
 		s.trouble, s.closing = s.handshakeTrouble(watched.reason(err)), true
 		return false

@@ -82,16 +82,30 @@ const alertRecord = 7
 // watchedConn keeps the end of what came in during a handshake. OpenSSL, when it
 // refuses our certificate in TLS 1.3, sends its alert in clear; crypto/tls expects
 // it encrypted, and calls it a record with a bad MAC. What the client meant would
-// be lost.
+// be lost. It also bounds what comes in: of a message with certificates, asked for
+// or not, crypto/tls keeps 256 KiB while it waits for the rest.
 type watchedConn struct {
 	net.Conn
 	watching bool // until the handshake is over; read and written by its goroutine alone
+	count    int  // of octets
 	last     [alertRecord]byte
 }
 
+// maxHandshake is room for any hello with a ticket, or with the certificates that
+// package certs takes.
+const maxHandshake = 64 << 10
+
+var errLongHandshake = errors.New("the client's part of the handshake is longer than 64 KiB")
+
 func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if c.watching && n > 0 {
+	if !c.watching {
+		return n, err
+	}
+	if c.count += n; c.count > maxHandshake {
+		return 0, errLongHandshake
+	}
+	if n > 0 {
 		keep := copy(c.last[:], c.last[min(n, alertRecord):])
 		copy(c.last[keep:], p[max(0, n-alertRecord):n])
 	}

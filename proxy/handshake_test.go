@@ -49,6 +49,8 @@ func TestHandshakeErrors(t *testing.T) {
 		{"alert 70", sayRaw("\x15\x03\x01\x00\x02\x02\x46"), []string{"none of our TLS versions", "protocol version not supported"}},
 		{"alert 71", sayRaw("\x15\x03\x01\x00\x02\x02\x47"), []string{"takes nothing that we offered", "insufficient security level"}},
 		{"alert 40", sayRaw("\x15\x03\x01\x00\x02\x02\x28"), []string{"takes nothing that we offered", "handshake failure"}},
+		{"a hello without end", sayRaw("\x16\x03\x01\x40\x00\x01\x00\xff\xfc" + strings.Repeat("\x00", 0x3ffc) + strings.Repeat("\x16\x03\x01\x40\x00"+strings.Repeat("\x00", 0x4000), 4)),
+			[]string{"the client's part of the handshake is longer than 64 KiB"}},
 		{"an alert without more to say", sayRaw("\x15\x03\x01\x00\x02\x02\x6d"), []string{"TLS handshake failed: remote error: tls: missing extension"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -245,5 +247,18 @@ func stayRaw(t *testing.T, address string) {
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the session goes on")
+	}
+}
+
+// TestLongServerName is what the log has of a name that no host can have.
+func TestLongServerName(t *testing.T) {
+	b := newStand(t, map[string]string{"listener": "submissions"})
+	name := strings.Repeat("a", 10_000)
+	if conn, err := tls.Dial("tcp", b.address, &tls.Config{ServerName: name, InsecureSkipVerify: true}); err == nil {
+		_ = conn.Close()
+	}
+	events := b.finish(t)
+	if len(events) != 1 || len(events[0].TLSName) != maxServerName {
+		t.Errorf("%d events: %.300v", len(events), events)
 	}
 }
