@@ -10,16 +10,13 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 const (
-	// maxChallengeConnections is how many connections a listener for challenges has at once. A CA looks from a few
-	// places; strangers who want to keep it out have to come back each challengeTime.
-	maxChallengeConnections = 64
-	challengeTime           = 5 * time.Second
-	maxChallengeHeader      = 8 << 10
+	// challengeHeaderTime is what a client has to say what it wants, and challengeTime for all: a CA knows when it dials.
+	challengeHeaderTime = 2 * time.Second
+	challengeTime       = 5 * time.Second
+	maxChallengeHeader  = 8 << 10
 )
 
 // challengeServer answers CAs on listeners, and nobody else. It owns a goroutine for each listener.
@@ -36,8 +33,8 @@ func newChallengeServer(c *challenges) *challengeServer {
 	s := &challengeServer{challenges: c}
 	s.http = &http.Server{
 		Handler:           c,
-		ReadHeaderTimeout: challengeTime,
-		ReadTimeout:       challengeTime,
+		ReadHeaderTimeout: challengeHeaderTime,
+		ReadTimeout:       challengeHeaderTime,
 		WriteTimeout:      challengeTime,
 		MaxHeaderBytes:    maxChallengeHeader,
 		ErrorLog:          log.New(io.Discard, "", 0), // it says what strangers do
@@ -49,7 +46,7 @@ func newChallengeServer(c *challenges) *challengeServer {
 // serveHTTP answers http-01 on the listener until close.
 func (s *challengeServer) serveHTTP(listener net.Listener) {
 	s.adopt(listener)
-	s.done.Go(func() { _ = s.http.Serve(netutil.LimitListener(listener, maxChallengeConnections)) })
+	s.done.Go(func() { _ = s.http.Serve(limitChallenges(listener)) })
 }
 
 // serveTLS answers tls-alpn-01 on the listener until close.
@@ -57,7 +54,7 @@ func (s *challengeServer) serveTLS(listener net.Listener) {
 	s.adopt(listener)
 	config := s.challenges.tlsConfig()
 	s.done.Go(func() {
-		limited := netutil.LimitListener(listener, maxChallengeConnections)
+		limited := limitChallenges(listener)
 		for {
 			conn, err := limited.Accept()
 			switch {
