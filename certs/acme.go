@@ -61,7 +61,7 @@ func openACME(o ACMEOptions, parts acmeParts) (*acmeSource, error) {
 	s := &acmeSource{options: o, directory: parts.directory, logger: parts.logger, work: parts.work, byName: map[string]*acmeName{}, changed: make(chan struct{}, 1), solver: o.dnsSolver()}
 	s.door = openDoor(o, parts)
 	var err error
-	if s.storage, err = openStorage(parts.directory, parts.locks, s.door); err != nil {
+	if s.storage, err = openStorage(parts.directory, parts.locks, ownPresenter{s.door, o.Names}); err != nil {
 		parts.logger.Warn("cannot tidy the storage of certificates", zap.Error(err))
 	}
 	place, err := parts.silence.open(s.storage.Path)
@@ -73,7 +73,11 @@ func openACME(o ACMEOptions, parts acmeParts) (*acmeSource, error) {
 	s.cache = certmagic.NewCache(s.cacheOptions)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, name := range o.Names {
-		n := s.newName(name, place, parts.silence.port())
+		n, err := s.newName(name, place, parts.silence.port())
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("preparing for ACME: %w", err)
+		}
 		s.names = append(s.names, n)
 		s.byName[name] = n
 	}
@@ -101,8 +105,8 @@ func (s *acmeSource) close() {
 
 // newName makes the configuration for one name. A configuration of its own gives it an own logger, through which
 // certmagic tells what it tells by no event.
-func (s *acmeSource) newName(name, place string, port int) *acmeName {
-	n := &acmeName{source: s, name: name, turn: make(chan struct{}, 1), came: make(chan struct{}, 1)}
+func (s *acmeSource) newName(name, place string, port int) (*acmeName, error) {
+	n := &acmeName{source: s, name: name, came: make(chan struct{}, 1)}
 	logger := newQuiet(s.logger, n)
 	n.config = certmagic.New(s.cache, certmagic.Config{
 		RenewalWindowRatio: renewalWindow,
@@ -114,12 +118,18 @@ func (s *acmeSource) newName(name, place string, port int) *acmeName {
 		Logger:             logger,
 	})
 	for _, issuer := range s.options.Issuers {
-		n.config.Issuers = append(n.config.Issuers, s.newIssuer(n.config, issuer, place, port, logger))
+		i := &acmeIssuer{name: n, ACMEIssuer: certmagic.NewACMEIssuer(n.config, s.template(n, issuer, place, port))}
+		if err := bound(i.ACMEIssuer); err != nil {
+			return nil, err
+		}
+		n.config.Issuers = append(n.config.Issuers, i)
+		n.issuers = append(n.issuers, i)
 	}
-	return n
+	return n, nil
 }
 
-func (s *acmeSource) newIssuer(config *certmagic.Config, issuer ACMEIssuer, place string, port int, logger *zap.Logger) *certmagic.ACMEIssuer {
+// template says how n asks one CA.
+func (s *acmeSource) template(n *acmeName, issuer ACMEIssuer, place string, port int) certmagic.ACMEIssuer {
 	template := certmagic.ACMEIssuer{
 		CA:                      issuer.Directory,
 		Email:                   s.options.Email,
@@ -133,8 +143,10 @@ func (s *acmeSource) newIssuer(config *certmagic.Config, issuer ACMEIssuer, plac
 		ListenHost:     place,
 		AltHTTPPort:    port,
 		AltTLSALPNPort: port,
-		DNS01Solver:    s.solver,
-		Logger:         logger,
+		Logger:         n.config.Logger,
+	}
+	if s.solver != nil {
+		template.DNS01Solver = ownSolver{s.solver, strings.TrimPrefix(n.name, "*.")}
 	}
 	if template.Email == "" {
 		template.Email = " " // the empty one makes certmagic ask for it on standard output; this one it trims
@@ -145,7 +157,7 @@ func (s *acmeSource) newIssuer(config *certmagic.Config, issuer ACMEIssuer, plac
 	if issuer.PreferredChain != "" {
 		template.PreferredChains.AnyCommonName = []string{issuer.PreferredChain}
 	}
-	return certmagic.NewACMEIssuer(config, template)
+	return template
 }
 
 // configFor is CacheOptions.GetConfigForCert.

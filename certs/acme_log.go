@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"fmt"
 	"slices"
 
 	"go.uber.org/zap"
@@ -29,6 +30,7 @@ var ownWords = []string{
 	"certificate is in emergency renewal window; superseding ARI", "certificate is in emergency renewal window; expiration imminent",
 	"unable to obtain new to certificate after OCSP status of REVOKED; removing from cache",
 	"OCSP status for managed certificate is REVOKED; attempting to replace with new certificate",
+	"error while checking if stored certificate is also expiring soon", "deactivating authorization", "failed getting renewal information",
 	"error getting ARI response", "failed updating renewal info from ACME CA", "updating ARI", "updating ARI upon managing",
 }
 
@@ -40,17 +42,22 @@ func (c *quietCore) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (c *quietCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if slices.Contains(ownWords, entry.Message) {
-		return checked.AddCore(entry, c)
-	}
 	if !c.Enabled(entry.Level) {
 		return checked
 	}
-	return c.Core.Check(entry, checked)
+	// error is for what somebody must act upon, and that is in conditions
+	entry.Level = min(entry.Level, zapcore.WarnLevel)
+	return checked.AddCore(entry, c)
 }
 
-// Write hears one of ownWords.
+// Write hears one of ownWords and writes all else. What a CA sent stands in some fields, whole.
 func (c *quietCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
+	if !slices.Contains(ownWords, entry.Message) {
+		if !c.Core.Enabled(entry.Level) {
+			return nil
+		}
+		return c.Core.Write(entry, bounded(fields))
+	}
 	if c.name == nil {
 		return nil
 	}
@@ -58,6 +65,26 @@ func (c *quietCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 		c.name.refused(text(fields, "issuer"), err)
 	}
 	return nil
+}
+
+// bounded are the fields with texts that fit into a line.
+func bounded(fields []zapcore.Field) []zapcore.Field {
+	fields = slices.Clone(fields)
+	for i, f := range fields {
+		var text string
+		switch value := f.Interface.(type) {
+		case error:
+			text = value.Error()
+		case nil:
+			text = f.String
+		default:
+			text = fmt.Sprint(value)
+		}
+		if len(text) > maxWords {
+			fields[i] = zap.String(f.Key, clean(text))
+		}
+	}
+	return fields
 }
 
 func text(fields []zapcore.Field, key string) string {

@@ -45,6 +45,8 @@ type ACMEOptions struct {
 	// Retries are the pauses after failed attempts to get a first certificate; the last one repeats. None is from one
 	// minute to six hours, as CAs would have it. Tests set it.
 	Retries []time.Duration
+
+	patience, calm time.Duration // the constants of these names; tests have less
 }
 
 // ACMEIssuer is one CA.
@@ -73,6 +75,15 @@ func (o ACMEOptions) normalised(host []string) (ACMEOptions, error) {
 	}
 	if len(o.Retries) == 0 {
 		o.Retries = defaultRetries
+	}
+	if o.patience == 0 {
+		o.patience = patience
+		if o.DNS != nil {
+			o.patience += max(0, o.DNS.Propagation)
+		}
+	}
+	if o.calm == 0 {
+		o.calm = calm
 	}
 	configured := o.Names
 	if len(configured) == 0 {

@@ -5,9 +5,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -198,6 +201,8 @@ func TestWords(t *testing.T) {
 		`the CA says: x (https://e/own)`: acme.Problem{Type: "https://e/own", Detail: "x"},
 		"no chain":                       errors.New("vps1.example: obtaining certificate: [vps1.example] Obtain: [vps1.example] no chain"),
 		"a ? b":                          errors.New("a \xff\x00b"),
+		"hook: exit status 1":            fmt.Errorf("[vps1.example] Obtain: [vps1.example] solving challenges: presenting for challenge: %w (order=https://ca/1) (ca=https://ca/dir)", plainError{errors.New("hook: exit status 1")}),
+		"dial: refused":                  errors.New("[vps1.example] Obtain: [vps1.example] dial: refused (order=https://ca/1) (ca=https://ca/dir)"),
 	}
 	for want, err := range tests {
 		if got := words("vps1.example", err); got != want {
@@ -218,7 +223,7 @@ func TestWords(t *testing.T) {
 
 // TestLimitEnd: a CA's limit is waited for if every CA has one, and not for ever.
 func TestLimitEnd(t *testing.T) {
-	limited := func(d time.Duration) error {
+	limitedFor := func(d time.Duration) error {
 		return fmt.Errorf("order: %w", acme.Problem{Type: acme.ProblemTypeRateLimited, Detail: "too many certificates, retry after " +
 			time.Now().Add(d).UTC().Format("2006-01-02 15:04:05 MST") + ": see https://letsencrypt.org/docs/rate-limits/"})
 	}
@@ -229,23 +234,49 @@ func TestLimitEnd(t *testing.T) {
 		refusals []error
 		want     time.Duration
 	}{
-		{"none", nil, time.Minute},
-		{"an hour", []error{limited(time.Hour)}, time.Hour},
-		{"a second", []error{limited(time.Second)}, time.Minute},
-		{"over", []error{limited(-time.Hour)}, time.Minute},
-		{"two CAs", []error{limited(2 * time.Hour), limited(time.Hour)}, time.Hour},
-		{"a fallback that has none", []error{limited(time.Hour), other}, time.Minute},
-		{"no time", []error{vague}, time.Minute},
-		{"a year", []error{limited(365 * 24 * time.Hour)}, maxLimit},
+		{"none", []error{nil}, time.Minute},
+		{"an hour", []error{limitedFor(time.Hour)}, time.Hour},
+		{"a second", []error{limitedFor(time.Second)}, time.Minute},
+		{"over", []error{limitedFor(-time.Hour)}, time.Minute},
+		{"two CAs", []error{limitedFor(2 * time.Hour), limitedFor(time.Hour)}, time.Hour},
+		{"a fallback that has none", []error{limitedFor(time.Hour), other}, time.Minute},
+		{"no time", []error{vague}, rateLimitWait},
+		{"a year", []error{limitedFor(365 * 24 * time.Hour)}, maxWait},
 	}
 	m := open(t, storedOptions(t))
 	for _, test := range tests {
 		n := &acmeName{source: &acmeSource{options: ACMEOptions{Retries: []time.Duration{time.Minute}}, cache: m.current.Load().managed.cache}, name: "x"}
 		for _, err := range test.refusals {
-			n.refused("ca", err)
+			issuer := &acmeIssuer{name: n}
+			issuer.leaveAlone(limited(err, time.Time{}), err)
+			n.issuers = append(n.issuers, issuer)
 		}
 		if got := n.retry(0); got.Round(2*time.Second) != test.want.Round(2*time.Second) {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+// TestDoorRemedy: what systemd keeps the proxy from is for its units to allow.
+func TestDoorRemedy(t *testing.T) {
+	bind := func(errno syscall.Errno) error {
+		return &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", errno)}
+	}
+	const units = "Have systemd open it: systemctl enable smtpwall-acme@%d.socket, then systemctl restart smtpwall.service; where another program has port %d, "
+	tests := map[string]struct {
+		o   ACMEOptions
+		err error
+	}{
+		fmt.Sprintf(units, 80, 80) + "set web_root if a web server has it, or choose another challenge.": {ACMEOptions{Challenge: ChallengeHTTP, HTTPPort: 80}, bind(syscall.EACCES)},
+		fmt.Sprintf(units, 443, 443) + "choose another challenge.":                                       {ACMEOptions{Challenge: ChallengeTLSALPN, TLSALPNPort: 443}, bind(syscall.EPERM)},
+		"Free port 443, or choose another challenge.":                                                    {ACMEOptions{Challenge: ChallengeTLSALPN, TLSALPNPort: 443}, bind(syscall.EADDRINUSE)},
+		"Let the service write there: ReadWritePaths=/srv/www/.well-known/acme-challenge in a drop-in of smtpwall.service.": {
+			ACMEOptions{Challenge: ChallengeHTTP, WebRoot: "/srv/www"}, &fs.PathError{Op: "mkdir", Path: "x", Err: syscall.EROFS}},
+	}
+	for want, test := range tests {
+		s := &acmeSource{options: test.o}
+		if got := s.remedy("vps1.example", told{"", doorError{test.err}}); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -76,23 +76,8 @@ type told struct {
 func (t told) Error() string { return t.words }
 func (t told) Unwrap() error { return t.error }
 
-// opening is when the first of the CAs that were asked lets us in again, if each said so; else the zero time.
-func (n *acmeName) opening() time.Time {
-	var first time.Time
-	for _, refusal := range n.attempts().refusals {
-		opens := limitEnd(refusal.err)
-		if opens.IsZero() {
-			return time.Time{}
-		}
-		if first.IsZero() || opens.Before(first) {
-			first = opens
-		}
-	}
-	return first
-}
-
-// limitForm is how Boulder, the CA of Let's Encrypt, says when a limit opens. It says it in a header too, which acmez
-// keeps to itself.
+// limitForm is how Boulder, the CA of Let's Encrypt, says when a limit opens. It says it in a header too, as others
+// do; something on the way may take that out.
 var limitForm = regexp.MustCompile(`retry after (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC)`)
 
 // limitEnd is the time that a CA gave with a refusal for asking too often; zero if it gave none.
@@ -147,17 +132,22 @@ func (n *acmeName) condition(now time.Time) string {
 	if door := n.source.door.problem(); door != nil && a.err == nil {
 		a.err = told{doorWords(door), doorError{door}}
 	}
-	if c != nil && now.Before(c.Leaf.NotAfter) {
+	if c != nil && isGood(c.Leaf, now) {
 		if a.err == nil {
 			return ""
 		}
 		return fmt.Sprintf("could not be renewed: %s. It is good until %s.%s", a.err, c.Leaf.NotAfter.UTC().Format(time.RFC3339), n.outlook(a, now))
 	}
-	what := "is not there yet"
-	if c != nil {
+	what, instead := "is not there yet", "; clients are shown the local CA's instead"
+	switch {
+	case c == nil:
+	case now.Before(c.Leaf.NotAfter) && a.err == nil:
+		return fmt.Sprintf("begins %s%s. Look at this host's clock; if it is right, the CA's is not.", c.Leaf.NotBefore.UTC().Format(time.RFC3339), instead)
+	case now.Before(c.Leaf.NotAfter):
+		what = "begins " + c.Leaf.NotBefore.UTC().Format(time.RFC3339)
+	default:
 		what = "ended " + c.Leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
-	instead := "; clients are shown the local CA's instead"
 	if a.err == nil {
 		return what + instead + ". The CA is being asked."
 	}

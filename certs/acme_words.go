@@ -6,8 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/mholt/acmez/v3/acme"
@@ -20,9 +24,12 @@ const maxWords = 600
 func words(name string, err error) string {
 	var problem acme.Problem
 	var door doorError
+	var ours plainError
 	switch {
 	case errors.As(err, &door):
 		return clean(doorWords(door.error))
+	case errors.As(err, &ours):
+		return clean(ours.Error())
 	case errors.As(err, &problem):
 		return clean(problemWords(problem))
 	}
@@ -30,12 +37,21 @@ func words(name string, err error) string {
 	text := err.Error()
 	for before := ""; before != text; {
 		before = text
-		for _, layer := range []string{name + ": ", "[" + name + "] ", "obtaining certificate: ", "renewing certificate: ", "Obtain: ", "Renew: "} {
+		for _, layer := range []string{name + ": ", "[" + name + "] ", "obtaining certificate: ", "renewing certificate: ", "Obtain: ", "Renew: ",
+			"solving challenges: ", "presenting for challenge: "} {
 			text = strings.TrimPrefix(text, layer)
 		}
 	}
-	return clean(text)
+	return clean(addresses.ReplaceAllString(text, ""))
 }
+
+// addresses are what certmagic and acmez put behind their errors.
+var addresses = regexp.MustCompile(`( \((order|ca)=[^ ()]*\))+$`)
+
+// plainError is one of ours, whose words need nothing of what certmagic and acmez say around them.
+type plainError struct{ error }
+
+func (e plainError) Unwrap() error { return e.error }
 
 func doorWords(err error) string {
 	return "the CA is not asked, because no challenge could be answered: " + err.Error()
@@ -90,7 +106,7 @@ func (s *acmeSource) remedy(name string, err error) string {
 	var verification *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &door):
-		return s.doorRemedy()
+		return s.doorRemedy(err)
 	case errors.As(err, &problem):
 		return s.problemRemedy(name, problemKind(problem))
 	case errors.As(err, &unknown), errors.As(err, &verification):
@@ -103,17 +119,28 @@ func (s *acmeSource) remedy(name string, err error) string {
 	return ""
 }
 
-func (s *acmeSource) doorRemedy() string {
+// doorRemedy: under systemd the proxy may bind no port and write nowhere, unless its units say so.
+func (s *acmeSource) doorRemedy(err error) string {
+	port := s.options.HTTPPort
+	if s.options.Challenge == ChallengeTLSALPN {
+		port = s.options.TLSALPNPort
+	}
 	switch {
+	case s.options.WebRoot != "" && errors.Is(err, syscall.EROFS):
+		return fmt.Sprintf("Let the service write there: ReadWritePaths=%s in a drop-in of smtpwall.service.", filepath.Join(s.options.WebRoot, challengePath))
 	case s.options.WebRoot != "":
 		return "Let the proxy's user write below web_root, or correct web_root."
-	case s.options.Challenge == ChallengeTLSALPN:
-		return fmt.Sprintf("Free port %d, or choose another challenge.", s.options.TLSALPNPort)
-	}
-	if s.options.HTTPPort == 0 {
+	case port == 0:
 		return "Set http_port or web_root, or choose another challenge."
 	}
-	return fmt.Sprintf("Free port %d, set web_root if a web server has it, or choose another challenge.", s.options.HTTPPort)
+	remedy, other := "Free port %d, or %s.", "choose another challenge"
+	if s.options.Challenge == ChallengeHTTP {
+		remedy, other = "Free port %d, %s.", "set web_root if a web server has it, or choose another challenge"
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		remedy = "Have systemd open it: systemctl enable smtpwall-acme@%[1]d.socket, then systemctl restart smtpwall.service; where another program has port %[1]d, %[2]s."
+	}
+	return fmt.Sprintf(remedy, port, other)
 }
 
 func (s *acmeSource) problemRemedy(name, kind string) string {

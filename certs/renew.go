@@ -8,7 +8,8 @@ import (
 
 // Renew gets new certificates for the names, each the Name of a Certificate, or for all without any: from a CA at once,
 // however long the old one is good for, from the local CA, and from files by reading them. It returns when each is there
-// or has failed, with the CA's words. When ctx ends it returns with that error, and what was begun goes on.
+// or has failed, with the CA's words. Where a CA is asked already it waits for that; within ten minutes of the last that
+// came by it, a CA is asked for no other. When ctx ends it returns with that error, and what was begun goes on.
 func (m *Manager) Renew(ctx context.Context, names ...string) error {
 	tasks, err := m.renewals(names)
 	if err != nil {
@@ -21,7 +22,7 @@ func (m *Manager) Renew(ctx context.Context, names ...string) error {
 		return errors.New("renewing certificates after Close")
 	}
 	for _, task := range tasks {
-		m.work.Go(func() { results <- task(context.WithoutCancel(ctx)) })
+		m.work.Go(func() { results <- task(ctx) })
 	}
 	m.mu.Unlock()
 	var errs []error
@@ -48,7 +49,7 @@ func (m *Manager) renewals(names []string) ([]func(context.Context) error, error
 		for _, task := range bySource {
 			tasks = append(tasks, task)
 		}
-		return append(tasks, g.managed.renew), nil
+		return append(tasks, g.renewLocal), nil
 	}
 	var errs []error
 	chosen := map[string]bool{}
@@ -62,7 +63,7 @@ func (m *Manager) renewals(names []string) ([]func(context.Context) error, error
 			tasks = append(tasks, task)
 		}
 		if name == g.managed.subject {
-			tasks = append(tasks, g.managed.renew)
+			tasks = append(tasks, g.renewLocal)
 		} else if task == nil {
 			errs = append(errs, fmt.Errorf("no certificate by the name %q", name))
 		}
@@ -70,11 +71,15 @@ func (m *Manager) renewals(names []string) ([]func(context.Context) error, error
 	return tasks, errors.Join(errs...)
 }
 
-// renewals are for the names; an order goes on until close.
+// renewLocal is not waited for by anybody else, and takes milliseconds.
+func (g *generation) renewLocal(ctx context.Context) error {
+	return g.managed.renew(context.WithoutCancel(ctx))
+}
+
 func (s *acmeSource) renewals() map[string]func(context.Context) error {
 	all := map[string]func(context.Context) error{}
 	for _, n := range s.names {
-		all[n.name] = func(context.Context) error { return n.renew(s.ctx) }
+		all[n.name] = n.renew
 	}
 	return all
 }

@@ -61,7 +61,7 @@ func (n *acmeName) status() Certificate {
 	if newest := n.newest(); newest != nil {
 		c = describe(newest.Leaf, string(SourceACME))
 		c.RenewAfter = n.renewAfter(newest.Leaf)
-		c.Serving = time.Now().Before(c.NotAfter)
+		c.Serving = isGood(newest.Leaf, time.Now())
 	}
 	c.Name = n.name
 	a := n.attempts()
