@@ -201,6 +201,7 @@ func TestWords(t *testing.T) {
 		`the CA says: x (https://e/own)`: acme.Problem{Type: "https://e/own", Detail: "x"},
 		"no chain":                       errors.New("vps1.example: obtaining certificate: [vps1.example] Obtain: [vps1.example] no chain"),
 		"a ? b":                          errors.New("a \xff\x00b"),
+		"a b c":                          errors.New("a\u202eb\u2028c"),
 		"hook: exit status 1":            fmt.Errorf("[vps1.example] Obtain: [vps1.example] solving challenges: presenting for challenge: %w (order=https://ca/1) (ca=https://ca/dir)", plainError{errors.New("hook: exit status 1")}),
 		"dial: refused":                  errors.New("[vps1.example] Obtain: [vps1.example] dial: refused (order=https://ca/1) (ca=https://ca/dir)"),
 	}

@@ -85,7 +85,7 @@ func problemKind(p acme.Problem) string {
 // clean makes one line of a stranger's text.
 func clean(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) { // what turns or breaks a line is not all control characters
 			return ' '
 		}
 		return r

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mholt/acmez/v3/acme"
 
+	"github.com/smtpwall/smtpwall/certs"
 	"github.com/smtpwall/smtpwall/internal/config"
 )
 
@@ -79,7 +80,7 @@ func probeIssuer(ctx context.Context, from config.Issuer) error {
 	defer cancel()
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: issuer.Roots, MinVersion: tls.VersionTLS12}}
 	defer transport.CloseIdleConnections()
-	client := acme.Client{Directory: issuer.Directory, HTTPClient: &http.Client{Transport: transport}, UserAgent: "smtpwall"}
+	client := acme.Client{Directory: issuer.Directory, HTTPClient: &http.Client{Transport: certs.BoundAnswers(transport)}, UserAgent: "smtpwall"}
 	directory, err := client.GetDirectory(ctx)
 	var stranger x509.UnknownAuthorityError
 	var network *url.Error
@@ -89,7 +90,7 @@ func probeIssuer(ctx context.Context, from config.Issuer) error {
 	case errors.As(err, &network):
 		return network
 	case err != nil:
-		return fmt.Errorf("it is not the directory of an ACME server: %w", err)
+		return fmt.Errorf("it is not the directory of an ACME server: %.300s", err)
 	case directory.NewNonce == "" || directory.NewAccount == "":
 		return errors.New("it is not the directory of an ACME server")
 	}
