@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // acmeDoor is where a CA's challenges are answered: by the Manager's listeners, or one of the source's own, or files
@@ -12,9 +13,9 @@ import (
 type acmeDoor struct {
 	presenter
 	challenge string
-	root      webRoot // "" is none
-	port      int     // of its own; 0 is none
-	nowhere   bool    // nothing listens
+	root      *timedRoot // nil is none
+	port      int        // of its own; 0 is none
+	nowhere   bool       // nothing listens
 	server    *challengeServer
 
 	mu     sync.Mutex
@@ -24,9 +25,10 @@ type acmeDoor struct {
 }
 
 func openDoor(o ACMEOptions, parts acmeParts) *acmeDoor {
-	d := &acmeDoor{presenter: parts.challenges, challenge: o.Challenge, root: webRoot(o.WebRoot), server: newChallengeServer(parts.challenges)}
+	d := &acmeDoor{presenter: parts.challenges, challenge: o.Challenge, server: newChallengeServer(parts.challenges)}
 	switch {
-	case d.root != "":
+	case o.WebRoot != "":
+		d.root = newTimedRoot(webRoot(o.WebRoot))
 		d.presenter = d.root
 	case parts.listening:
 	case o.Challenge == ChallengeHTTP:
@@ -34,26 +36,51 @@ func openDoor(o ACMEOptions, parts acmeParts) *acmeDoor {
 	case o.Challenge == ChallengeTLSALPN:
 		d.port = o.TLSALPNPort // with none, the listeners for mail answer it
 	}
-	_ = d.ready() // what is wrong is kept
+	d.lookFirst()
 	return d
 }
 
-// ready makes sure that a challenge can be answered, before a CA is asked and counts the failure.
+// firstLook is what a start or a reload waits for the door; what is wrong later is found all the same.
+const firstLook = time.Second
+
+// lookFirst keeps what is wrong.
+func (d *acmeDoor) lookFirst() {
+	if d.root == nil {
+		_ = d.ready()
+		return
+	}
+	looked := make(chan struct{})
+	go func() { // ends within two times webRootTime
+		defer close(looked)
+		if d.ready() == nil {
+			_ = d.root.sweep()
+		}
+	}()
+	select {
+	case <-looked:
+	case <-time.After(firstLook):
+	}
+}
+
+// ready makes sure that a challenge can be answered, before a CA is asked and counts the failure. Who asks for the
+// problem meanwhile, or closes the door, does not wait for files.
 func (d *acmeDoor) ready() error {
+	var err error
+	if d.root != nil {
+		err = d.root.check()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.err = nil
 	switch {
 	case d.closed:
-		d.err = net.ErrClosed
+		err = net.ErrClosed
 	case d.nowhere:
-		d.err = errors.New("nothing listens for the CA's challenge")
-	case d.root != "":
-		d.err = d.root.check()
+		err = errors.New("nothing listens for the CA's challenge")
 	case d.port != 0 && !d.bound:
-		d.err = d.listen()
+		err = d.listen()
 	}
-	return d.err
+	d.err = err
+	return err
 }
 
 // listen keeps its port for as long as the source lives: a port that somebody else has is known now and not in two
