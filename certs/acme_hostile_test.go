@@ -456,3 +456,20 @@ func TestACMELogBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestRetryAfter: what acmez is told to wait for can be waited for.
+func TestRetryAfter(t *testing.T) {
+	tests := []struct{ method, header, want string }{
+		{"POST", "5", "5"}, {"POST", "999999999", "30"}, {"POST", "99999999999999999999", ""}, {"POST", "soon", ""}, {"POST", "-5", ""}, {"POST", "0", ""}, {"POST", "", ""},
+		{"POST", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat), "30"}, {"POST", "Sun, 06 Nov 1994 08:49:37 GMT", ""},
+		{"GET", "21600", "21600"}, {"GET", "999999999", "86400"},
+	}
+	for _, test := range tests {
+		h := &hearing{}
+		response := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Retry-After": {test.header}}}
+		h.wait(&http.Request{Method: test.method}, response)
+		if got := response.Header.Get("Retry-After"); got != test.want || !h.until.IsZero() {
+			t.Errorf("%s, %q: %q until %s, want %q", test.method, test.header, got, h.until, test.want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 )
 
 // silence is a listener that nobody can connect to, for certmagic's own solvers, which insist on serving challenges
@@ -25,8 +26,11 @@ func (s *silence) open(directory string) (address string, err error) {
 	if s.file == nil {
 		s.file, err = listenUnreachable(directory)
 	}
-	if err != nil { // a full disk, for example; in the abstract space it can be reached, but there is nothing to get
+	if err != nil { // a full disk, for example; names in the abstract space stand in /proc/net/unix for everybody
 		s.file, err = listenAs("@smtpwall-" + rand.Text())
+		if err == nil {
+			err = syscall.Shutdown(int(s.file.Fd()), syscall.SHUT_RD) // and nobody connects all the same
+		}
 	}
 	if err != nil {
 		return "", err
