@@ -206,9 +206,6 @@ func (s *acmeSource) wake() {
 	}
 }
 
-// covers reports whether name, in lower case, is to be certified, whether or not it is.
-func (s *acmeSource) covers(name string) bool { return s.managing(name) != nil }
-
 // managing returns who manages name; a wildcard stands for one label (RFC 9525, section 6.3).
 func (s *acmeSource) managing(name string) *acmeName {
 	if n := s.byName[name]; n != nil {

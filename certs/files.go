@@ -4,12 +4,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/smtpwall/smtpwall/internal/durable"
 	"github.com/smtpwall/smtpwall/internal/logfields"
 	"go.uber.org/zap"
 )
@@ -132,8 +132,9 @@ func (f *files) use(p *pair) {
 	leaf := p.certificate.Leaf
 	f.logger.Info("loaded the certificate files", zap.String(logfields.Path, f.certificateFile), zap.Strings("names", leaf.DNSNames),
 		zap.Time("not_after", leaf.NotAfter), zap.String("issuer", leaf.Issuer.String()))
-	if time.Now().After(leaf.NotAfter) {
-		f.logger.Warn("the certificate in the files has expired; clients are shown the local CA's", zap.Time("not_after", leaf.NotAfter))
+	if !isGood(leaf, time.Now()) {
+		f.logger.Warn("the certificate in the files has expired or not begun; clients are shown the local CA's",
+			zap.Time("not_before", leaf.NotBefore), zap.Time("not_after", leaf.NotAfter))
 	}
 	f.current.Store(p)
 	f.fault.Store(nil)
@@ -151,18 +152,12 @@ func (f *files) reread() error {
 	return nil
 }
 
-// good is the pair if it has not ended.
+// good is the pair if it has begun and not ended.
 func (f *files) good() *pair {
-	if p := f.current.Load(); p != nil && time.Now().Before(p.certificate.Leaf.NotAfter) {
+	if p := f.current.Load(); p != nil && isGood(p.certificate.Leaf, time.Now()) {
 		return p
 	}
 	return nil
-}
-
-// covers reports whether the files are for name, in lower case.
-func (f *files) covers(name string) bool {
-	p := f.current.Load()
-	return p != nil && p.covers(name)
 }
 
 // forName is the certificate if it is good and for name, in lower case.
@@ -197,11 +192,14 @@ func readPair(certificateFile, keyFile string) (*pair, error) {
 	return p, nil
 }
 
+// maxPEM is what is read of a file. A pipe is none.
+const maxPEM = 1 << 20
+
 func readFiles(certificateFile, keyFile string) (certificatePEM, keyPEM []byte, err error) {
-	if certificatePEM, err = os.ReadFile(certificateFile); err != nil {
+	if certificatePEM, err = durable.ReadSmall(certificateFile, maxPEM, 0); err != nil {
 		return nil, nil, fmt.Errorf("reading the certificate file: %w", err)
 	}
-	if keyPEM, err = os.ReadFile(keyFile); err != nil {
+	if keyPEM, err = durable.ReadSmall(keyFile, maxPEM, 0); err != nil {
 		return nil, nil, fmt.Errorf("reading the key file: %w", err)
 	}
 	return certificatePEM, keyPEM, nil
@@ -212,6 +210,13 @@ func parsePair(certificatePEM, keyPEM []byte) (*pair, error) {
 	certificate, err := tls.X509KeyPair(certificatePEM, keyPEM)
 	if err != nil {
 		return nil, err
+	}
+	octets := 0
+	for _, der := range certificate.Certificate {
+		octets += len(der)
+	}
+	if n := len(certificate.Certificate); n > maxChain || octets > maxChainOctets {
+		return nil, fmt.Errorf("the chain has %d certificates and %d octets; clients need no more than %d and %d", n, octets, maxChain, maxChainOctets)
 	}
 	p := &pair{certificate: certificate, digest: digestOf(certificatePEM, keyPEM, nil)}
 	p.names, p.wildcards = map[string]bool{}, map[string]bool{}

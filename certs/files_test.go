@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,10 +9,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -325,4 +329,46 @@ func TestCertbotUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("2 renewals over %d handshakes", stop())
+}
+
+// TestFilesOfOddKinds: what would be waited for, or fill the memory, or leave nobody able to shake hands, is refused.
+func TestFilesOfOddKinds(t *testing.T) {
+	ca, files := newPublicCA(t), newPairFiles(t)
+	certificate, key := ca.issue(t, "vps1.example.net")
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.root.Raw})
+	large := []byte(strings.Repeat("# comment\n", maxPEM/10+1))
+	tests := map[string]struct {
+		set  func(t *testing.T)
+		want string
+	}{
+		"a long chain": {func(t *testing.T) {
+			files.write(t, append(slices.Clone(certificate), bytes.Repeat(root, maxChain)...), key)
+		}, "the chain has 11 certificates"},
+		"a large file": {func(t *testing.T) { files.write(t, append(large, certificate...), key) }, "is larger than"},
+		"a pipe": {func(t *testing.T) {
+			if err := errors.Join(os.Remove(files.certificate), syscall.Mkfifo(files.certificate, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}, "is not a regular file"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			files.write(t, certificate, key)
+			test.set(t)
+			defer os.Remove(files.certificate)
+			done := make(chan error, 1)
+			go func() {
+				_, err := readPair(files.certificate, files.key)
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("%v, want %q", err, test.want)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("hangs")
+			}
+		})
+	}
 }

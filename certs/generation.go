@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,8 +24,7 @@ type generation struct {
 
 // source is where certificates come from that the local CA's stand in for. Its certificates are good now, or nil.
 type source interface {
-	// covers reports whether it is for name, in lower case, though it may have no certificate now.
-	covers(name string) bool
+	// forName is a certificate for name, in lower case.
 	forName(name string) *tls.Certificate
 	// forAnybody is for clients that ask for no name of the host's.
 	forAnybody() *tls.Certificate
@@ -83,29 +84,41 @@ func (g *generation) forDirect(serverName string, onLoopback bool) *tls.Certific
 }
 
 // forRedirected picks the certificate for a client that believes it speaks to destination; asker is whose budget pays
-// for a new one. What the local CA will not sign gets the host's certificate, which a client that verifies refuses.
+// for a new one. A name of the host's is served like a direct client's. Any other is put before AllowName, though a
+// wildcard of the host's be for it. What may not or cannot be served gets a certificate of the host that is for the
+// host's names alone, which a client that verifies refuses.
 func (g *generation) forRedirected(asker, serverName string, destination netip.Addr) *tls.Certificate {
 	name := lowerASCII(serverName)
-	var issued *tls.Certificate
-	switch {
-	case name == "" || isAddress(name):
-		issued = g.redirected.byAddress(asker, destination)
-	case !g.holds(name):
-		issued = g.redirected.byName(asker, name)
+	if g.hostNames[name] && !isWildcard(name) {
+		return g.forDirect(name, false)
 	}
-	if issued != nil {
-		return issued
+	var found *tls.Certificate
+	if name == "" || isAddress(name) {
+		found = g.redirected.byAddress(asker, destination)
+	} else {
+		if g.source != nil {
+			found = g.source.forName(name)
+		}
+		if found != nil && (isWildcard(name) || !isFor(found.Leaf, name)) && !g.redirected.mayName(name) {
+			return g.redirected.ofHost()
+		}
+		if found == nil {
+			found = g.redirected.byName(asker, name)
+		}
 	}
-	return g.forDirect(name, false)
+	if found != nil {
+		return found
+	}
+	if found = g.forDirect(name, false); found == nil || !slices.ContainsFunc(found.Leaf.DNSNames, isWildcard) {
+		return found
+	}
+	return g.redirected.ofHost()
 }
+
+func isWildcard(name string) bool { return strings.HasPrefix(name, "*.") }
 
 // isAddress: some clients name the address that they dial, where only a host name may stand (RFC 6066, section 3).
 func isAddress(name string) bool {
 	_, err := netip.ParseAddr(name)
 	return err == nil
-}
-
-// holds reports whether a certificate of the host is for name, in lower case.
-func (g *generation) holds(name string) bool {
-	return g.hostNames[name] || g.source != nil && g.source.covers(name)
 }

@@ -62,6 +62,7 @@ type Options struct {
 	LookedUp func(address netip.Addr) []string
 	// AllowName is asked once before the local CA signs a name, in lower case, that the client of a redirected
 	// connection asked for, or that LookedUp gives for where it went; it is not asked again while the certificate is kept.
+	// It is asked in each handshake of a redirected connection for a name that is the host's by a wildcard alone.
 	// Handshakes call it, several at once, and wait for it. Nil allows every host name.
 	AllowName func(name string) bool
 	// LeafLifetime of the local CA's certificates; 0 is DefaultLeafLifetime, the least is 5 s.

@@ -22,10 +22,13 @@ import (
 )
 
 const (
-	// maxIssued is how many certificates for redirected connections are kept: about 10 MiB (TestNamesAreBounded).
+	// maxIssued is how many certificates for redirected connections are kept: about 10 MiB (TestNamesAreBounded), and
+	// 30 if somebody has the longest names looked up.
 	maxIssued = 10_000
-	// maxLookedUp is how many names one certificate for an address has beside the host's.
-	maxLookedUp = 16
+	// maxLookedUp is how many names one certificate for an address has beside the host's, and maxLookedUpOctets how long
+	// they are together: whoever has a name server chooses them.
+	maxLookedUp       = 16
+	maxLookedUpOctets = 1 << 10
 )
 
 // redirected keeps the certificates that redirected connections were shown. One key serves them all: they have the same
@@ -84,7 +87,7 @@ type wanted struct {
 // allowed, or too many are asked for.
 func (r *redirected) byName(asker, name string) *tls.Certificate {
 	return r.get(wanted{asker: asker, key: name, subjects: func() (subjects, error) {
-		if !validHostName(name) || !r.allowed(name) {
+		if !r.mayName(name) {
 			return subjects{}, errNotAllowed
 		}
 		if !r.authority.permitsName(name) {
@@ -106,7 +109,9 @@ func (r *redirected) byAddress(asker string, address netip.Addr) *tls.Certificat
 			return subjects{}, errNotPermitted
 		}
 		for _, name := range r.host.names {
-			s.addName(name)
+			if !isWildcard(name) { // nobody asked AllowName what is below it
+				s.addName(name)
+			}
 		}
 		for _, own := range r.host.addresses {
 			s.addAddress(own)
@@ -115,6 +120,17 @@ func (r *redirected) byAddress(asker string, address netip.Addr) *tls.Certificat
 	}})
 }
 
+// ofHost returns a certificate that is for the host's own names, not for what a wildcard of its stands for. It is one,
+// so no budget is asked. Nil: it cannot be signed.
+func (r *redirected) ofHost() *tls.Certificate {
+	return r.get(wanted{key: hostKey, subjects: func() (subjects, error) {
+		return subjects{names: slices.DeleteFunc(slices.Clone(r.host.names), isWildcard), addresses: r.host.addresses}, nil
+	}})
+}
+
+// hostKey is no name and no address.
+const hostKey = "the host's"
+
 // namesOf returns the names by which the host looked address up, newest first, not yet put before AllowName. Others
 // wrote them: what is no host name is dropped.
 func (r *redirected) namesOf(address netip.Addr) []string {
@@ -122,10 +138,15 @@ func (r *redirected) namesOf(address netip.Addr) []string {
 		return nil
 	}
 	var s subjects
+	octets := 0
 	for _, name := range r.lookedUp(address) {
-		if name = lowerASCII(name); len(s.names) < maxLookedUp && validHostName(name) {
-			s.addName(name)
+		if name = lowerASCII(name); !validHostName(name) || slices.Contains(s.names, name) {
+			continue
 		}
+		if octets += len(name); len(s.names) == maxLookedUp || octets > maxLookedUpOctets {
+			break
+		}
+		s.names = append(s.names, name)
 	}
 	return s.names
 }
@@ -139,6 +160,9 @@ func addressKey(address netip.Addr, names []string) string {
 	sum := sha256.Sum256([]byte(strings.Join(slices.Sorted(slices.Values(names)), " ")))
 	return address.String() + " " + hex.EncodeToString(sum[:])
 }
+
+// mayName reports whether a redirected client may be shown a certificate for name, in lower case, which it chose.
+func (r *redirected) mayName(name string) bool { return validHostName(name) && r.allowed(name) }
 
 func (r *redirected) allowed(name string) bool { return r.allow == nil || r.allow(name) }
 
@@ -171,6 +195,9 @@ func (r *redirected) issue(w wanted, now time.Time) (leaf, error) {
 	if err != nil {
 		return leaf{}, err
 	}
+	if w.key == hostKey {
+		return r.sign(w.key, s)
+	}
 	if err := r.budget.spend(w.asker, now); err != nil {
 		r.warn.Do(func() {
 			r.logger.Warn("too many new names asked for on redirected connections; showing the host's certificate",
@@ -178,6 +205,11 @@ func (r *redirected) issue(w wanted, now time.Time) (leaf, error) {
 		})
 		return leaf{}, err
 	}
+	return r.sign(w.key, s)
+}
+
+// sign issues a certificate and keeps it under key.
+func (r *redirected) sign(key string, s subjects) (leaf, error) {
 	der, notAfter, err := r.authority.issue(s, r.key.Public())
 	if err != nil {
 		return leaf{}, err
@@ -187,6 +219,6 @@ func (r *redirected) issue(w wanted, now time.Time) (leaf, error) {
 		renewAfter:  r.authority.renewAfter(notAfter),
 		notAfter:    notAfter,
 	}
-	r.issued.Add(w.key, made)
+	r.issued.Add(key, made)
 	return made, nil
 }

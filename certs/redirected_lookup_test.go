@@ -98,20 +98,23 @@ func TestNewLookUp(t *testing.T) {
 
 // TestLookedUpNamesAreBounded: whatever the look-ups give, a certificate and its key in the cache stay small.
 func TestLookedUpNamesAreBounded(t *testing.T) {
-	many := make([]string, 5000)
-	for i := range many {
-		many[i] = fmt.Sprintf("n%d.%s.example", i, strings.Repeat("a", 63))
-	}
-	names := atomic.Pointer[[]string]{}
-	names.Store(&many)
-	m := open(t, Options{LookedUp: lookedUp(&names)})
-	leaf := shown(t, m, "", foreign4)
-	if want := append(slices.Clone(many[:maxLookedUp]), "localhost"); !slices.Equal(leaf.DNSNames, want) {
-		t.Errorf("%d names, want the newest %d and the host's", len(leaf.DNSNames), maxLookedUp)
-	}
-	for _, key := range m.current.Load().redirected.issued.Keys() {
-		if len(key) > 128 {
-			t.Errorf("a key of %d octets", len(key))
+	label := strings.Repeat("a", 63)
+	for form, want := range map[string]int{"n%04d.example": maxLookedUp, "n%04d." + label + ".example": maxLookedUpOctets / 77, "n%04d." + label + "." + label + "." + label: maxLookedUpOctets / 197} {
+		many := []string{strings.Repeat("b", 5000), "not a name"}
+		for i := range 5000 {
+			many = append(many, fmt.Sprintf(form, i))
+		}
+		names := atomic.Pointer[[]string]{}
+		names.Store(&many)
+		m := open(t, Options{LookedUp: lookedUp(&names)})
+		leaf := shown(t, m, "", foreign4)
+		if want := append(slices.Clone(many[2:2+want]), "localhost"); !slices.Equal(leaf.DNSNames, want) {
+			t.Errorf("%d names, want the newest %d and the host's", len(leaf.DNSNames), len(want)-1)
+		}
+		for _, key := range m.current.Load().redirected.issued.Keys() {
+			if len(key) > 128 {
+				t.Errorf("a key of %d octets", len(key))
+			}
 		}
 	}
 }

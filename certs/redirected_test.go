@@ -141,7 +141,7 @@ func TestHostileNames(t *testing.T) {
 	long := strings.Repeat("a", 63)
 	refused := []string{
 		"*.example.com", "*", ".", ".example.com", "example..com", "example.com.", "-a.example", "a-.example", "a b.example",
-		"192.0.2.1", "2001:db8::1", "[2001:db8::1]", "1.2.3", "0x7f.1", "127.1", "1", "999", "example.com:25", "a/../b", "a\x00.example",
+		"[2001:db8::1]", "1.2.3", "0x7f.1", "127.1", "1", "999", "example.com:25", "a/../b", "a\x00.example",
 		"a\n.example", "bücher.example", "\u212a.example", "\xff\xfe", "xn--a.example", "xn--.example",
 		"xn--\x80.example", "user@example.com", "%2e%2e",
 		long + "a.example", strings.Join([]string{long, long, long, long}, "."), strings.Repeat("a.", 5000), "a,b", "$(id).example", "'--",

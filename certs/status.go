@@ -144,6 +144,8 @@ func (f *files) conditions(now time.Time) map[string]string {
 	case p == nil:
 	case !now.Before(p.certificate.Leaf.NotAfter):
 		all[key] = fmt.Sprintf("ended %s; clients are shown the local CA's instead. Renew it in %s.", p.certificate.Leaf.NotAfter.UTC().Format(time.RFC3339), f.certificateFile)
+	case !isGood(p.certificate.Leaf, now):
+		all[key] = fmt.Sprintf("begins %s; clients are shown the local CA's until then. Look at the clocks of this host and of whoever made it.", p.certificate.Leaf.NotBefore.UTC().Format(time.RFC3339))
 	case fault != nil:
 		all[key] = fmt.Sprintf("cannot be replaced by the changed files: %s. The one loaded before is shown, and good until %s.", fault.text, p.certificate.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
