@@ -23,7 +23,7 @@ import (
 
 const (
 	// maxIssued is how many certificates for redirected connections are kept: about 10 MiB (TestNamesAreBounded), and
-	// 30 if somebody has the longest names looked up.
+	// 20 if somebody has the longest names looked up.
 	maxIssued = 10_000
 	// maxLookedUp is how many names one certificate for an address has beside the host's, and maxLookedUpOctets how long
 	// they are together: whoever has a name server chooses them.
