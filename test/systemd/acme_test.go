@@ -26,7 +26,7 @@ func testNoPort(t *testing.T, s *issuing) {
 	s.refused(t, "the port of a CA's challenges changed in [certificates]: restart")
 	s.quickly(t, "systemctl", "restart", proxy)
 	s.standsIn(t, hostName)
-	s.complains(t, hostName, "listen tcp :80: bind: permission denied")
+	s.complains(t, hostName, "listen tcp :80: bind: permission denied", "systemctl enable "+httpPort+", then systemctl restart smtpwall.service")
 	s.delivered(t, s.machine)
 }
 

@@ -93,7 +93,7 @@ func testWebRoot(t *testing.T, s *issuing) {
 	s.run(t, "install", "-d", "-g", "www-data", "-m", "2775", tokens)
 	s.configure(t, s.ask(), `names = ["web.example.net"]`, fmt.Sprintf("web_root = %q", webRoot))
 	s.reload(t)
-	s.complains(t, "web.example.net", webRoot, "read-only file system")
+	s.complains(t, "web.example.net", webRoot, "read-only file system", "ReadWritePaths="+tokens+" in a drop-in of smtpwall.service")
 	s.dropIn(t, proxy, "web-root", "[Service]", "ReadWritePaths="+tokens)
 	s.quickly(t, "systemctl", "restart", proxy)
 	s.complains(t, "web.example.net", webRoot, "permission denied")
