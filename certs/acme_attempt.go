@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -140,9 +139,6 @@ func (n *acmeName) obtain(ctx context.Context, failures int, byHand bool) error 
 	if failures > 0 {
 		ctx = context.WithValue(ctx, certmagic.AttemptsCtxKey, &failures)
 	}
-	if good := n.certificate(); good != nil {
-		n.kept.Store(good)
-	}
 	stored, old := n.tidy(), n.cached()
 	if len(old) == 0 {
 		return n.config.ManageSync(ctx, []string{n.name})
@@ -161,16 +157,15 @@ func (n *acmeName) obtain(ctx context.Context, failures int, byHand bool) error 
 		return fmt.Errorf("loading the new certificate: %w", err)
 	}
 	for _, c := range old {
-		if c.Hash() != fresh.Hash() && !n.source.othersHold(n, c) {
-			n.source.cache.Remove([]string{c.Hash()})
+		if c.Hash() == fresh.Hash() {
+			continue
 		}
+		for _, other := range n.source.names { // n, if the new one is yet to begin, and whoever shares the old one
+			if isFor(c.Leaf, other.name) {
+				other.keep(&c.Certificate)
+			}
+		}
+		n.source.cache.Remove([]string{c.Hash()})
 	}
 	return nil
-}
-
-// othersHold reports whether c, which is for n's name too, is the certificate of another name.
-func (s *acmeSource) othersHold(n *acmeName, c certmagic.Certificate) bool {
-	return slices.ContainsFunc(s.names, func(other *acmeName) bool {
-		return other != n && isFor(c.Leaf, other.name) && other.holds(c)
-	})
 }

@@ -313,6 +313,28 @@ func TestACMEOtherNames(t *testing.T) {
 	}
 }
 
+// TestACMEShared: where a CA puts names together, the renewal of one takes nothing from the other.
+func TestACMEShared(t *testing.T) {
+	t.Parallel()
+	const second = "mail.example.test"
+	ca := newHostileCA(t)
+	ca.spoil = func(c *x509.Certificate) { c.DNSNames = []string{acmeHost, second} }
+	o := hostileOptions(t, ca)
+	o.ACME.Names = []string{acmeHost, second}
+	m := open(t, o)
+	await(t, "certificates", func() bool { return m.Status()[0].Serving && m.Status()[1].Serving })
+	ca.change(func(ca *hostileCA) { ca.spoil = nil })
+	if err := m.Renew(context.Background(), acmeHost); err != nil {
+		t.Fatal(err)
+	}
+	if leaf := shown(t, m, second, direct); leaf.Issuer.CommonName != "public CA" {
+		t.Errorf("%s is shown a certificate of %s", second, leaf.Issuer)
+	}
+	if leaf := shown(t, m, acmeHost, direct); len(leaf.DNSNames) != 1 {
+		t.Errorf("%s is shown the old one, for %s", acmeHost, leaf.DNSNames)
+	}
+}
+
 // TestACMEStoredUseless: what is stored and of no use is gone before the CA is asked.
 func TestACMEStoredUseless(t *testing.T) {
 	t.Parallel()
@@ -333,6 +355,9 @@ func TestACMEStoredUseless(t *testing.T) {
 	m.Close()
 	spoil()
 	m = open(t, o)
+	if leaf := shown(t, m, acmeHost, direct); isFor(leaf, "evil.example") {
+		t.Error("another's certificate is shown")
+	}
 	await(t, "certificate", func() bool { return m.Status()[0].Serving })
 }
 

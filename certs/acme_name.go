@@ -22,8 +22,8 @@ type acmeName struct {
 	issuers []*acmeIssuer // those of config
 	came    chan struct{} // of capacity 1: a certificate came by hand
 
-	// kept is the last good one of which we know: what the storage held at the start, until certmagic has it, or what is
-	// renewed, until the next is good. Nil after a revocation.
+	// kept is what certmagic does not have: what the storage held at the start, or what was renewed, shown until the next is
+	// good. Nil after a revocation.
 	kept atomic.Pointer[tls.Certificate]
 
 	mu     sync.Mutex

@@ -18,9 +18,14 @@ import (
 // it hands a certificate out.
 func (n *acmeName) loadFirst() {
 	for _, c := range n.tidy() {
-		if first := n.kept.Load(); first == nil || better(c, first) {
-			n.kept.Store(c)
-		}
+		n.keep(c)
+	}
+}
+
+// keep has c shown as long as there is nothing better.
+func (n *acmeName) keep(c *tls.Certificate) {
+	if kept := n.kept.Load(); kept == nil || better(c, kept) {
+		n.kept.Store(c)
 	}
 }
 
@@ -83,14 +88,4 @@ func (n *acmeName) load(issuer string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
 	return &c, nil
-}
-
-// holds reports whether c is what the storage has for the name.
-func (n *acmeName) holds(c certmagic.Certificate) bool {
-	for _, issuer := range n.config.Issuers {
-		if stored, err := n.load(issuer.IssuerKey()); err == nil && stored.Leaf.Equal(c.Leaf) {
-			return true
-		}
-	}
-	return false
 }

@@ -11,8 +11,9 @@
 // ClientHello: the name in it is checked as a host name, put before AllowName,
 // and signed at a bounded rate into a bounded memory. Nor does it trust that
 // two files change together: a certificate without its key is not loaded. What a
-// CA says is shown as one bounded line, its tokens become no paths, and whoever
-// owns a web root leads it nowhere else. Strangers at the listeners for
+// CA answers is bounded in size and time, what it issues is looked at before it is
+// stored, what it says is shown as one bounded line, its tokens become no paths and
+// its names no arguments; whoever owns a web root leads it nowhere else. Strangers at the listeners for
 // challenges get no answer, little time and few connections.
 //
 // A Manager is safe for concurrent use. A handshake reads one immutable
