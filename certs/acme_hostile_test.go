@@ -330,9 +330,6 @@ func TestACMEShared(t *testing.T) {
 	if leaf := shown(t, m, second, direct); leaf.Issuer.CommonName != "public CA" {
 		t.Errorf("%s is shown a certificate of %s", second, leaf.Issuer)
 	}
-	if leaf := shown(t, m, acmeHost, direct); len(leaf.DNSNames) != 1 {
-		t.Errorf("%s is shown the old one, for %s", acmeHost, leaf.DNSNames)
-	}
 }
 
 // TestACMEStoredUseless: what is stored and of no use is gone before the CA is asked.
