@@ -37,7 +37,7 @@ type configs struct {
 
 func (m *Manager) newConfigs(o Options) configs {
 	c := configs{redirected: &tls.Config{MinVersion: o.MinVersion, GetCertificate: m.certificate}}
-	m.bindTickets(c.redirected)
+	m.bindTickets(c.redirected, rand.Text())
 	if o.MinVersion == m.config.MinVersion && !o.ClientCertificates {
 		return c
 	}
@@ -45,6 +45,8 @@ func (m *Manager) newConfigs(o Options) configs {
 	if o.ClientCertificates {
 		c.direct.ClientAuth = tls.RequestClientCert // who it is, is for the account to say; a chain proves nothing here
 		c.direct.VerifyConnection = boundedChain
+		// A ticket from before anybody was asked brings no certificate, as often as it is used.
+		m.bindTickets(c.direct, "asked for a certificate")
 	}
 	return c
 }
@@ -72,14 +74,14 @@ func boundedChain(state tls.ConnectionState) error {
 	return nil
 }
 
-// ticketMark begins what tickets of redirected connections have in SessionState.Extra: who made them.
+// ticketMark begins what bound tickets have in SessionState.Extra.
 const ticketMark = "smtpwall/certs "
 
-// bindTickets has config take the tickets alone that it made: a redirected client that goes on with an old session is
-// shown no certificate, so nobody would ask whether it may still have one for that name. The keys are the Manager's,
-// which crypto/tls changes daily.
-func (m *Manager) bindTickets(config *tls.Config) {
-	mark := []byte(ticketMark + rand.Text())
+// bindTickets has config take the tickets alone that were made under the same circumstances. Those of redirected clients
+// are one generation's: who goes on with an old session is shown no certificate, so nobody would ask whether it may still
+// have one for that name. The keys are the Manager's, which crypto/tls changes daily.
+func (m *Manager) bindTickets(config *tls.Config, circumstances string) {
+	mark := []byte(ticketMark + circumstances)
 	config.WrapSession = func(connection tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 		session.Extra = append(session.Extra, mark)
 		return m.config.EncryptTicket(connection, session)
