@@ -102,9 +102,10 @@ func (n *acmeName) carryOut(ctx context.Context, a *attempt, failures int, byHan
 
 // ask does the work of an attempt. After failures certmagic asks Let's Encrypt's staging CA first, which counts them less.
 func (n *acmeName) ask(ctx context.Context, failures int, byHand bool) error {
+	renewing := len(n.cached()) > 0
 	n.begin()
 	err := n.obtain(ctx, failures, byHand)
-	if forgetful(err) {
+	if forgetful(err, renewing) {
 		n.begin()
 		err = n.obtain(ctx, withoutReplaces, byHand)
 	}
@@ -127,11 +128,20 @@ func (n *acmeName) ask(ctx context.Context, failures int, byHand bool) error {
 const withoutReplaces = 2
 
 // forgetful reports whether a CA has lost its memory, and will do better at once: it does not know our account, for
-// which certmagic then makes another but asks once more with the old one, or the certificate that is renewed.
-func forgetful(err error) bool {
+// which certmagic then makes another but asks once more with the old one, or it cannot place the certificate that is
+// renewed, for which CAs have several words (RFC 9773, section 5, has two).
+func forgetful(err error, renewing bool) bool {
 	var problem acme.Problem
-	return err != nil && strings.HasSuffix(err.Error(), "no certificate chains") ||
-		errors.As(err, &problem) && problem.Type == acme.ProblemTypeMalformed
+	switch {
+	case err == nil:
+		return false
+	case strings.HasSuffix(err.Error(), "no certificate chains"):
+		return true
+	case !errors.As(err, &problem):
+		return false
+	}
+	return problem.Type == acme.ProblemTypeMalformed ||
+		renewing && (problem.Type == acme.ProblemTypeAlreadyReplaced || problem.Type == acme.ProblemTypeServerInternal)
 }
 
 func (n *acmeName) obtain(ctx context.Context, failures int, byHand bool) error {

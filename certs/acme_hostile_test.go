@@ -8,8 +8,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -308,6 +310,42 @@ func TestACMEOtherNames(t *testing.T) {
 			m.Close()
 			if again := open(t, o); !again.Status()[0].Serving {
 				t.Error("not shown after a restart")
+			}
+		})
+	}
+}
+
+// TestACMEReplaces: a CA that does not take the certificate that is renewed for one of its own is asked for one without.
+func TestACMEReplaces(t *testing.T) {
+	for kind, status := range map[string]int{"malformed": 400, "alreadyReplaced": 409, "serverInternal": 500} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			ca := newHostileCA(t)
+			refused := 0
+			ca.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != "/new" {
+					return false
+				}
+				body, _ := io.ReadAll(r.Body)
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				var wanted acme.Order
+				_ = json.Unmarshal(payload(r), &wanted)
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				if wanted.Replaces == "" {
+					return false
+				}
+				refused++
+				giveProblem(w, status, kind, "no such certificate")
+				return true
+			}
+			m := open(t, hostileOptions(t, ca))
+			await(t, "the certificate", func() bool { return m.Status()[0].Serving })
+			before := m.Status()[0].Fingerprint
+			if err := m.Renew(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if m.Status()[0].Fingerprint == before || refused == 0 {
+				t.Errorf("not renewed, refused %d times", refused)
 			}
 		})
 	}
