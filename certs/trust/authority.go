@@ -7,12 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/smtpwall/smtpwall/internal/durable"
 )
 
 // namePrefix begins the names by which stores know our CAs: those of anchors' files, aliases and nicknames. What
@@ -38,7 +38,7 @@ type authority struct {
 
 // readAuthority reads the local CA that is to be trusted.
 func readAuthority(path string) (authority, error) {
-	text, err := readSmall(path)
+	text, err := durable.ReadSmall(path, maxCertificate, syscall.O_NOFOLLOW) // the proxy's user may have put it there
 	if errors.Is(err, fs.ErrNotExist) {
 		return authority{}, fmt.Errorf("there is no local CA yet, it is made when smtpwall first starts: %w", err)
 	}
@@ -101,21 +101,4 @@ func parseAll(bundle []byte) (found []*x509.Certificate) {
 func ours(certificate *x509.Certificate) bool {
 	return slices.Equal(certificate.Subject.Organization, []string{organization}) &&
 		strings.HasPrefix(certificate.Subject.CommonName, commonNamePrefix)
-}
-
-// readSmall reads a file that another user may have put there: no link, no pipe and no device, and not without end.
-func readSmall(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxCertificate {
-		return nil, fmt.Errorf("%s is no certificate file", path)
-	}
-	return io.ReadAll(io.LimitReader(file, maxCertificate))
 }

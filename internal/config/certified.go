@@ -74,30 +74,12 @@ func inDomain(name, domain string) bool {
 // checkDirectoryURL accepts the URL of an ACME directory, RFC 8555 section
 // 7.1.1. It is never quoted: that of some CAs says whose account it is.
 func checkDirectoryURL(text string) error {
-	const hint = "write directory = " + `"` + LetsEncrypt + `"`
-	target, err := url.Parse(text)
-	if err != nil || target.Hostname() == "" || target.Opaque != "" || len(text) > maxURL {
-		return flaw{"is not a URL", hint}
-	}
-	if _, err := parseHost(target.Hostname()); err != nil {
-		return flaw{"is not the URL of a server", hint}
-	}
-	if port := target.Port(); port != "" {
-		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
-			return flaw{fmt.Sprintf("%q is not a port", port), hint}
-		}
-	}
-	switch {
-	case target.User != nil:
-		return flaw{"a name or password must not stand in a URL", "remove it: eab_key_id and eab_key say who you are"}
-	case target.Fragment != "":
-		return flaw{"has a fragment, which no server is told", "remove # and what follows"}
-	case target.Scheme == "http" && !isLoopback(target.Hostname()):
-		return flaw{"RFC 8555 asks for https", "write https; http is for a CA on this host alone"}
-	case target.Scheme != "https" && target.Scheme != "http":
-		return flaw{"is not an https URL", hint}
-	}
-	return nil
+	return checkURL(text, urlWords{
+		hint:   "write directory = " + quote(LetsEncrypt),
+		user:   "remove it: eab_key_id and eab_key say who you are",
+		clear:  flaw{"RFC 8555 asks for https", "write https; http is for a CA on this host alone"},
+		scheme: "is not an https URL",
+	})
 }
 
 // sameDirectory is equal for URLs that lead to one directory.

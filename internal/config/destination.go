@@ -97,28 +97,45 @@ const maxURL = 2048
 // checkWebhook accepts a URL that alerts may be posted to. It is never quoted:
 // the path of many is as good as a password.
 func checkWebhook(text string) error {
-	const hint = `write webhook = "https://alerts.example.com/smtpwall"`
+	return checkURL(text, urlWords{
+		hint:   `write webhook = "https://alerts.example.com/smtpwall"`,
+		user:   "remove it: secret signs each alert instead",
+		clear:  flaw{"alerts would cross the network in clear", "write https"},
+		scheme: "is neither an https nor an http URL",
+	})
+}
+
+// urlWords say what is wrong with a URL, of which nothing but the port is quoted.
+type urlWords struct {
+	hint   string // how one is written
+	user   string // what to do instead of a name and a password
+	clear  flaw   // http, and not to a loopback host
+	scheme string // neither https nor http
+}
+
+// checkURL accepts an https URL, and http to a loopback host.
+func checkURL(text string, words urlWords) error {
 	target, err := url.Parse(text)
 	if err != nil || target.Hostname() == "" || target.Opaque != "" || len(text) > maxURL {
-		return flaw{"is not a URL", hint}
+		return flaw{"is not a URL", words.hint}
 	}
 	if _, err := parseHost(target.Hostname()); err != nil {
-		return flaw{"is not the URL of a server", hint}
+		return flaw{"is not the URL of a server", words.hint}
 	}
 	if port := target.Port(); port != "" {
 		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
-			return flaw{fmt.Sprintf("%q is not a port", port), hint}
+			return flaw{fmt.Sprintf("%q is not a port", port), words.hint}
 		}
 	}
 	switch {
 	case target.User != nil:
-		return flaw{"a name or password must not stand in a URL", "remove it: secret signs each alert instead"}
+		return flaw{"a name or password must not stand in a URL", words.user}
 	case target.Fragment != "":
 		return flaw{"has a fragment, which no server is told", "remove # and what follows"}
 	case target.Scheme == "http" && !isLoopback(target.Hostname()):
-		return flaw{"alerts would cross the network in clear", "write https"}
+		return words.clear
 	case target.Scheme != "https" && target.Scheme != "http":
-		return flaw{"is neither an https nor an http URL", hint}
+		return flaw{words.scheme, words.hint}
 	}
 	return nil
 }
