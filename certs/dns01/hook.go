@@ -92,5 +92,5 @@ func (h *Hook) run(ctx context.Context, action string, challenge acme.Challenge)
 		limit = programTime
 	}
 	argv := append(h.Command[:len(h.Command):len(h.Command)], action, challenge.DNS01TXTRecordName(), challenge.DNS01KeyAuthorization())
-	return program.Run(ctx, argv, nil, limit)
+	return program.Run(ctx, argv, nil, "LC_ALL=C", limit)
 }

@@ -31,5 +31,5 @@ func (c *command) send(ctx context.Context, body []byte) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return program.Run(ctx, c.argv, body, programTime)
+	return program.Run(ctx, c.argv, body, "LANG=C.UTF-8", programTime)
 }

@@ -18,11 +18,11 @@ const (
 )
 
 // Run runs a program, an absolute path and its arguments, with this input, no
-// shell and no environment but a PATH. When limit is over, or ctx ends, it is
+// shell and no environment but a PATH and language, NAME=VALUE. When limit is over, or ctx ends, it is
 // killed with all that it started in its process group; a child that it leaves
 // behind when it ends in order may go on. The error holds the end of what it
 // wrote.
-func Run(ctx context.Context, argv []string, input []byte, limit time.Duration) error {
+func Run(ctx context.Context, argv []string, input []byte, language string, limit time.Duration) error {
 	if err := Check(argv[0]); err != nil {
 		return fmt.Errorf("not running the program %s: %w", argv[0], err)
 	}
@@ -30,7 +30,7 @@ func Run(ctx context.Context, argv []string, input []byte, limit time.Duration) 
 	defer cancel()
 	output := &tail{room: maxOutput}
 	command := exec.CommandContext(limited, argv[0], argv[1:]...)
-	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
+	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", language}
 	command.Dir = "/"
 	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(input), output, output
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

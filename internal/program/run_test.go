@@ -24,7 +24,7 @@ func script(t *testing.T, text string) []string {
 func run(t *testing.T, text string, limit time.Duration, input string) error {
 	t.Helper()
 	argv := script(t, text)
-	err := Run(t.Context(), argv, []byte(input), limit)
+	err := Run(t.Context(), argv, []byte(input), "LANG=C.UTF-8", limit)
 	if err == nil {
 		return nil
 	}
@@ -45,6 +45,9 @@ func TestRun(t *testing.T) {
 	if !strings.HasPrefix(string(got), "{\"kind\":\"drift\"}\n2:one argument:*\n/\n") {
 		t.Errorf("got %s", got)
 	}
+	if !strings.Contains(string(got), "LANG=C.UTF-8\n") {
+		t.Errorf("it has another language: %s", got)
+	}
 	if strings.Contains(string(got), "SMTPWALL_TEST_SECRET") || strings.Contains(string(got), "HOME=") {
 		t.Errorf("it has our environment: %s", got)
 	}
@@ -59,7 +62,7 @@ func TestProgramThatFails(t *testing.T) {
 	if err == nil || len(err.Error()) > 2*maxOutput {
 		t.Errorf("error of %d octets", len(err.Error()))
 	}
-	if err := Run(t.Context(), []string{"/nonexistent/tell"}, nil, time.Minute); !errors.Is(err, os.ErrNotExist) {
+	if err := Run(t.Context(), []string{"/nonexistent/tell"}, nil, "LANG=C.UTF-8", time.Minute); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -111,7 +114,7 @@ func TestProgramOfOthersIsNotRun(t *testing.T) {
 	if err := os.Chmod(argv[0], 0o777); err != nil {
 		t.Fatal(err)
 	}
-	err := Run(t.Context(), argv, nil, time.Minute)
+	err := Run(t.Context(), argv, nil, "LANG=C.UTF-8", time.Minute)
 	if err == nil || err.Error() != "not running the program "+argv[0]+": "+argv[0]+" can be changed by others than its owner (mode 0777)" {
 		t.Errorf("error %v", err)
 	}
@@ -121,7 +124,7 @@ func TestProgramOfOthersIsNotRun(t *testing.T) {
 	if err := os.Chmod(argv[0], 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Run(t.Context(), argv, nil, time.Minute); err != nil {
+	if err := Run(t.Context(), argv, nil, "LANG=C.UTF-8", time.Minute); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(ran); err != nil {
